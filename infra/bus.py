@@ -1,0 +1,103 @@
+"""The bus port: an ordered, partitioned log with consumer groups (Kafka's model, nothing more).
+
+`bus_kafka` is the real one, `bus_memory` its twin; both pass the same contract tests. Delivery is at least once: every
+consumer dedupes in the transaction of its effect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+from infra.contracts import Headers
+
+
+class TopicPartition(NamedTuple):
+    topic: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A record as it was read. `timestamp_ms` is the producer's clock, Unix milliseconds."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    timestamp_ms: int
+
+    def header(self, name: str) -> bytes | None:
+        """The last value of a header, or None."""
+        return next((value for key, value in reversed(self.headers) if key == name), None)
+
+
+class BusError(Exception):
+    """The bus could not do what was asked. Trying again later can help."""
+
+
+Offsets = Mapping[TopicPartition, int]
+Start = Literal["earliest", "latest"]
+OnAssigned = Callable[[list[TopicPartition]], Awaitable[Offsets]]
+
+
+class Producer(Protocol):
+    def send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = ()) -> asyncio.Future[None]:
+        """Hand over one record; the future ends when the record is durable, or raises BusError.
+
+        Records of one key keep the order of the calls. Never blocks; call from the event loop only. Raises BusError at
+        once when the local queue is full.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Deliver what was handed over (bounded by the delivery timeout), then release."""
+        ...
+
+
+class Subscription(Protocol):
+    async def batch(self, messages_max: int, wait_s: float) -> list[Message]:
+        """The next messages in partition order; empty when none came within `wait_s`. One caller at a time."""
+        ...
+
+    async def commit(self, offsets: Offsets) -> None:
+        """Store, per partition, the offset of the next message to read. A partition lost meanwhile is ignored."""
+        ...
+
+    async def close(self) -> None:
+        """Leave, so that others take the partitions over at once."""
+        ...
+
+
+class Bus(Protocol):
+    def producer(self, linger_ms: int = 0) -> Producer:
+        """A producer that waits up to `linger_ms` to fill a batch: 0 for latency, a few for throughput."""
+        ...
+
+    async def subscribe(self, topics: Iterable[str], group: str, on_assigned: OnAssigned | None = None) -> Subscription:
+        """Share the topics' partitions with the group's other members; start at the committed offset, else earliest.
+
+        `on_assigned` may override the start of newly assigned partitions (offsets kept in a database).
+        """
+        ...
+
+    async def read(self, topics: Iterable[str], start: Start | Offsets) -> Subscription:
+        """Read all partitions oneself, without a group. An offset that is gone means earliest.
+
+        With offsets, partitions that are not named start at earliest. When this returns, `latest` is already fixed:
+        whatever is sent afterwards will be seen.
+        """
+        ...
+
+
+def next_offsets(messages: Iterable[Message]) -> dict[TopicPartition, int]:
+    """What to commit once these messages are done."""
+    offsets: dict[TopicPartition, int] = {}
+    for message in messages:
+        place = TopicPartition(message.topic, message.partition)
+        offsets[place] = max(offsets.get(place, 0), message.offset + 1)
+    return offsets

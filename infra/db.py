@@ -1,0 +1,138 @@
+"""PostgreSQL: engines, and work that only one process may do at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Protocol, cast
+
+import psycopg
+import structlog
+from psycopg import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from infra.process import Part
+
+log = structlog.get_logger(__name__)
+
+LEASE_POLL_S = 1.0
+# What a restart of the server or a lost connection looks like. Nothing was decided: the work is safe to repeat.
+TRANSIENT = (psycopg.OperationalError, psycopg.InterfaceError, ConnectionError, TimeoutError)
+
+
+def engine(dsn: str, application: str, connections_max: int = 8) -> AsyncEngine:
+    """An engine on psycopg 3. Connections are made on first use."""
+    url = dsn.replace("postgresql://", "postgresql+psycopg://", 1)
+    return create_async_engine(
+        url,
+        pool_size=connections_max,
+        max_overflow=0,
+        pool_timeout=5,
+        connect_args={"application_name": application, "connect_timeout": 5},
+    )
+
+
+@contextlib.asynccontextmanager
+async def driver(source: AsyncEngine) -> AsyncIterator[AsyncConnection[tuple[object, ...]]]:
+    """The engine's own psycopg connection, for pipelines and COPY. The caller commits; leaving without rolls back.
+
+    A connection that broke is not given back to the pool.
+    """
+    async with source.connect() as connection:
+        raw = await connection.get_raw_connection()
+        inner = cast("AsyncConnection[tuple[object, ...]]", raw.driver_connection)
+        try:
+            yield inner
+        finally:
+            if inner.closed or inner.broken:
+                await connection.invalidate()
+            else:
+                await inner.rollback()
+
+
+class Checkpoints(Protocol):
+    """Positions of work that runs once, by name."""
+
+    async def read(self, name: str) -> str | None: ...
+
+    async def write(self, name: str, position: str) -> None: ...
+
+
+class PgCheckpoints:
+    """Rows of the table `checkpoints` (database `orders`)."""
+
+    def __init__(self, source: AsyncEngine) -> None:
+        self._engine = source
+
+    async def read(self, name: str) -> str | None:
+        async with driver(self._engine) as connection:
+            cursor = await connection.execute("SELECT position FROM checkpoints WHERE name = %s", (name,))
+            row = await cursor.fetchone()
+        return None if row is None else str(row[0])
+
+    async def write(self, name: str, position: str) -> None:
+        async with driver(self._engine) as connection:
+            await connection.execute(
+                "INSERT INTO checkpoints (name, position, updated_at) VALUES (%s, %s, now()) "
+                "ON CONFLICT (name) DO UPDATE SET position = excluded.position, updated_at = now()",
+                (name, position),
+            )
+            await connection.commit()
+
+
+class MemoryCheckpoints:
+    """The twin of PgCheckpoints."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, str] = {}
+
+    async def read(self, name: str) -> str | None:
+        return self._rows.get(name)
+
+    async def write(self, name: str, position: str) -> None:
+        self._rows[name] = position
+
+
+def leased(dsn: str, name: str, part: Part) -> Part:
+    """`part`, run only while this process holds the advisory lock `name`; another process takes over when it ends.
+
+    The lock lives in one session: it is lost when the connection is, and then the part is stopped.
+    """
+
+    async def hold(stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            try:
+                async with await AsyncConnection.connect(dsn, autocommit=True, connect_timeout=5) as session:
+                    await _hold_once(session, name, part, stop)
+            except TRANSIENT as error:
+                log.warning("lease_connection_lost", lease=name, error=str(error))
+                await wait(stop, LEASE_POLL_S)
+
+    return hold
+
+
+async def _hold_once(session: AsyncConnection[tuple[object, ...]], name: str, part: Part, stop: asyncio.Event) -> None:
+    while not stop.is_set():
+        cursor = await session.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (name,))
+        if (row := await cursor.fetchone()) and row[0]:
+            break
+        await wait(stop, LEASE_POLL_S)
+    if stop.is_set():
+        return
+    log.info("lease_taken", lease=name)
+    ended = asyncio.Event()
+    work = asyncio.ensure_future(part(ended))
+    try:
+        while not stop.is_set() and not work.done():
+            await session.execute("SELECT 1")
+            await wait(stop, LEASE_POLL_S)
+    finally:
+        ended.set()
+        await work
+
+
+async def wait(stop: asyncio.Event, seconds: float) -> None:
+    """Sleep, but not past `stop`."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)

@@ -1,0 +1,71 @@
+"""Logs and metrics. Every metric is declared here once: name with its unit, one sentence, its labels."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+_LATENCY_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+MESSAGES = Counter("xgw_messages_total", "Messages handled by a consumer.", ["topic"])
+PARKED = Counter("xgw_parked_messages_total", "Messages sent to a dead-letter topic. Any is worth a look.", ["topic"])
+HTTP_SECONDS = Histogram(
+    "xgw_http_request_seconds", "Time to the first byte of an answer.", ["route", "status"], buckets=_LATENCY_BUCKETS_S
+)
+STREAMS = Gauge("xgw_streams", "Open event streams.", ["kind"])
+FRAMES = Counter("xgw_stream_frames_total", "Frames handed to clients' streams.", ["kind"])
+TICKS_STORED = Counter("xgw_ticks_stored_total", "Ticks committed to the store.")
+TICKS_DROPPED = Counter("xgw_ticks_duplicate_total", "Ticks that were stored before. Normal after a restart.")
+FEED_TICKS = Counter("xgw_feed_ticks_total", "Ticks taken from the venue's feed and sent to the bus.")
+ORDERS_PLACED = Counter("xgw_orders_placed_total", "Orders stored.")
+ORDERS_REFUSED = Counter("xgw_orders_refused_total", "Orders refused before they were stored.", ["code"])
+REPORTS_APPLIED = Counter("xgw_reports_applied_total", "Venue reports that changed an order.", ["exec_type"])
+REPORTS_IGNORED = Counter("xgw_reports_ignored_total", "Venue reports that changed nothing.", ["why"])
+SENDS = Counter("xgw_sends_total", "Commands sent to the venue, by outcome.", ["outcome"])
+OUTBOX_PUBLISHED = Counter("xgw_outbox_published_total", "Outbox rows acknowledged by Kafka.")
+OUTBOX_LAG_SECONDS = Histogram(
+    "xgw_outbox_lag_seconds", "From an outbox row's creation to Kafka's acknowledgement.", buckets=_LATENCY_BUCKETS_S
+)
+SLOT_LAG_BYTES = Gauge("xgw_slot_lag_bytes", "WAL that the relay's slot still holds. Rising means the relay is stuck.")
+
+
+def configure_logging(process: str, level: str) -> None:
+    """One JSON object per line on stdout, for our own and for the libraries' logs."""
+    numeric = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        _named(process),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.processors.JSONRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(numeric),
+        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(max(numeric, logging.WARNING))
+
+
+def _named(process: str) -> structlog.typing.Processor:
+    def add(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        event["process"] = process
+        return event
+
+    return add

@@ -1,0 +1,95 @@
+"""The loop of a topic handler: read a batch, handle it, park what cannot be handled, then commit.
+
+A handler makes its effects durable before it returns and dedupes them, because a batch may come again. Trouble that may
+pass (`transient`) is waited out with the batch in hand; anything else is narrowed down by halving until the one message
+that cannot be handled is found and parked, so it never stops the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
+
+from infra.bus import BusError, Message, Producer, Subscription, next_offsets
+from infra.db import TRANSIENT
+from infra.db import wait as wait_unless
+from infra.dlq.park import Park, park
+from infra.telemetry import MESSAGES
+
+log = structlog.get_logger(__name__)
+
+Handler = Callable[[Sequence[Message]], Awaitable[Sequence[Park]]]
+RETRY_S_MAX = 5.0
+
+
+class Stopping(Exception):
+    """The process stops while a batch waits for trouble to pass; the batch was not done and comes again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One consumer of one or more topics. `name` is its group, as operators see it."""
+
+    name: str
+    subscription: Subscription
+    producer: Producer
+    handler: Handler
+    messages_max: int = 500
+    wait_s: float = 0.2
+    transient: tuple[type[Exception], ...] = (*TRANSIENT, BusError)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop`: the batch in hand is finished and committed first."""
+        try:
+            while not stop.is_set():
+                messages = await self.subscription.batch(self.messages_max, self.wait_s)
+                if messages:
+                    await self._settle(messages, stop)
+        except Stopping:
+            log.info("stopped_with_a_batch_unfinished", worker=self.name)
+        finally:
+            await self.subscription.close()
+
+    async def _settle(self, messages: Sequence[Message], stop: asyncio.Event) -> None:
+        verdicts = await self._handle(messages, stop)
+        await park(self.producer, self.name, verdicts)
+        await self.subscription.commit(next_offsets(messages))
+        for message in messages:
+            MESSAGES.labels(message.topic).inc()
+
+    async def _handle(self, messages: Sequence[Message], stop: asyncio.Event) -> list[Park]:
+        try:
+            return list(await self._patiently(messages, stop))
+        except Stopping:
+            raise
+        except Exception as error:
+            if len(messages) == 1:
+                log.exception("message_cannot_be_handled", worker=self.name)
+                return [Park(messages[0], "handler_error", f"{type(error).__name__}: {error}")]
+            log.warning("batch_failed_halving", worker=self.name, messages=len(messages), error=repr(error))
+            middle = len(messages) // 2
+            return await self._handle(messages[:middle], stop) + await self._handle(messages[middle:], stop)
+
+    async def _patiently(self, messages: Sequence[Message], stop: asyncio.Event) -> Sequence[Park]:
+        async def pause(seconds: float) -> None:
+            await wait_unless(stop, seconds)
+            if stop.is_set():
+                raise Stopping
+
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(self.transient),
+            wait=wait_random_exponential(0.1, RETRY_S_MAX),
+            before_sleep=lambda state: log.warning(
+                "waiting_for_trouble_to_pass",
+                worker=self.name,
+                attempt=state.attempt_number,
+                error=repr(state.outcome and state.outcome.exception()),
+            ),
+            sleep=pause,
+            reraise=True,
+        )
+        return await retrying(self.handler, messages)
