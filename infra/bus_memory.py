@@ -18,12 +18,13 @@ class MemoryBus:
     """
 
     def __init__(self, clock: Clock, topics: Iterable[Topic] = TOPICS, retained_max: int = 200_000) -> None:
+        declared = tuple(topics)
         self._clock = clock
         self._retained_max = retained_max
-        self._logs = {TopicPartition(t.name, p): _Log() for t in topics for p in range(t.partitions)}
-        self._partitions = {t.name: t.partitions for t in topics}
+        self._logs = {TopicPartition(t.name, p): _Log() for t in declared for p in range(t.partitions)}
+        self._partitions = {t.name: t.partitions for t in declared}
         self._groups: dict[str, _Group] = {}
-        self._changed = asyncio.Event()
+        self._waiting: set[asyncio.Future[None]] = set()
 
     def producer(self, linger_ms: int = 0) -> MemoryProducer:
         return MemoryProducer(self)
@@ -31,8 +32,9 @@ class MemoryBus:
     async def subscribe(
         self, topics: Iterable[str], group: str, on_assigned: OnAssigned | None = None
     ) -> MemorySubscription:
+        places = self._places(topics)
         members = self._groups.setdefault(group, _Group())
-        subscription = MemorySubscription(self, self._places(topics), members, on_assigned)
+        subscription = MemorySubscription(self, places, members, on_assigned)
         members.members.append(subscription)
         members.generation += 1
         return subscription
@@ -44,7 +46,7 @@ class MemoryBus:
         elif start == "earliest":
             positions = dict.fromkeys(places, 0)
         else:
-            positions = {place: start.get(place, 0) for place in places}
+            positions = {place: self.found(place, start.get(place, 0)) for place in places}
         subscription = MemorySubscription(self, places, None, None)
         subscription.positions = positions
         return subscription
@@ -65,16 +67,27 @@ class MemoryBus:
     def log(self, place: TopicPartition) -> _Log:
         return self._logs[place]
 
-    def wake(self) -> None:
-        self._changed.set()
+    def found(self, place: TopicPartition, offset: int) -> int:
+        """The offset, or the earliest one where it does not exist."""
+        log = self._logs[place]
+        return offset if log.start <= offset <= log.end else log.start
 
-    async def wait_for_change(self, timeout_s: float) -> bool:
-        self._changed.clear()
+    def wake(self) -> None:
+        waiting, self._waiting = self._waiting, set()
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def wait_for_change(self, timeout_s: float) -> None:
+        # The waiter is there before this coroutine first gives way, so no change between a look and the wait is missed.
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.add(waiter)
         try:
-            await asyncio.wait_for(self._changed.wait(), timeout_s)
+            await asyncio.wait_for(waiter, timeout_s)
         except TimeoutError:
-            return False
-        return True
+            return
+        finally:
+            self._waiting.discard(waiter)
 
     def _places(self, topics: Iterable[str]) -> list[TopicPartition]:
         wanted = list(topics)
@@ -121,21 +134,38 @@ class _Log:
 class _Group:
     members: list[MemorySubscription] = field(default_factory=list)
     committed: dict[TopicPartition, int] = field(default_factory=dict)
+    owners: dict[TopicPartition, MemorySubscription] = field(default_factory=dict)
     generation: int = 0
+
+    def share(self, member: MemorySubscription) -> list[TopicPartition]:
+        """The member's partitions of each topic: every n-th, among those who asked for the topic."""
+        mine = []
+        for i, place in enumerate(member.places):
+            asking = [other for other in self.members if place in other.places]
+            if asking[i % len(asking)] is member:
+                mine.append(place)
+        return mine
 
 
 class MemoryProducer:
     def __init__(self, bus: MemoryBus) -> None:
         self._bus = bus
+        self._closed = False
 
     def send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = ()) -> asyncio.Future[None]:
+        if self._closed:
+            raise BusError("the producer is closed")
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._bus.append(topic, key, value, headers)
-        done.set_result(None)
+        try:
+            self._bus.append(topic, key, value, headers)
+        except BusError as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
         return done
 
     async def close(self) -> None:
-        return None
+        self._closed = True
 
 
 class MemorySubscription:
@@ -144,9 +174,9 @@ class MemorySubscription:
     def __init__(
         self, bus: MemoryBus, places: list[TopicPartition], group: _Group | None, on_assigned: OnAssigned | None
     ) -> None:
+        self.places = dict.fromkeys(places)
         self.positions: dict[TopicPartition, int] = {}
         self._bus = bus
-        self._places = places
         self._group = group
         self._on_assigned = on_assigned
         self._generation = -1
@@ -156,49 +186,56 @@ class MemorySubscription:
     async def batch(self, messages_max: int, wait_s: float) -> list[Message]:
         if self._closed:
             raise BusError("the subscription is closed")
+        # The only pause after which messages are taken comes before taking them: a cancelled call loses none.
+        await asyncio.sleep(0)
         await self._rebalance()
         messages = self._take(messages_max)
-        if not messages and await self._bus.wait_for_change(wait_s):
+        if not messages:
+            await self._bus.wait_for_change(wait_s)
             await self._rebalance()
             messages = self._take(messages_max)
-        await asyncio.sleep(0)
         return messages
 
     async def commit(self, offsets: Offsets) -> None:
         if self._group is not None:
-            mine = {place: offset for place, offset in offsets.items() if place in self.positions}
-            self._group.committed.update(mine)
+            owners = self._group.owners
+            self._group.committed.update({p: offset for p, offset in offsets.items() if owners.get(p) is self})
 
     async def close(self) -> None:
-        if self._group is not None and not self._closed:
-            self._group.members.remove(self)
-            self._group.generation += 1
-            self._bus.wake()
+        if self._closed:
+            return
         self._closed = True
+        if self._group is not None:
+            self._group.members.remove(self)
+            self._group.owners = {p: owner for p, owner in self._group.owners.items() if owner is not self}
+            self._group.generation += 1
+        self._bus.wake()
 
     async def _rebalance(self) -> None:
-        if self._group is None or self._generation == self._group.generation:
-            return
-        self._generation = self._group.generation
-        members = self._group.members
-        rank = members.index(self)
-        mine = [place for i, place in enumerate(self._places) if i % len(members) == rank]
-        fresh = [place for place in mine if place not in self.positions]
-        start = dict(await self._on_assigned(fresh)) if self._on_assigned and fresh else {}
-        committed = self._group.committed
-        self.positions = {place: self.positions.get(place, start.get(place, committed.get(place, 0))) for place in mine}
+        group = self._group
+        while group is not None and not self._closed and self._generation != group.generation:
+            generation, mine = group.generation, group.share(self)
+            fresh = [place for place in mine if group.owners.get(place) is not self]
+            start = dict(await self._on_assigned(fresh)) if self._on_assigned and fresh else {}
+            if generation != group.generation:
+                continue
+            self._generation = generation
+            group.owners.update(dict.fromkeys(fresh, self))
+            for place in fresh:
+                self.positions[place] = self._bus.found(place, start.get(place, group.committed.get(place, 0)))
+            self.positions = {place: self.positions[place] for place in mine}
 
     def _take(self, messages_max: int) -> list[Message]:
         """Round robin over partitions, so that a busy one does not starve the others."""
         taken: list[Message] = []
         places = list(self.positions)
         for i in range(len(places)):
+            if len(taken) >= messages_max or self._closed:
+                break
             place = places[(self._turn + i) % len(places)]
             found = self._bus.log(place).slice(self.positions[place], messages_max - len(taken))
             if found:
                 self.positions[place] = found[-1].offset + 1
                 taken += found
-            if len(taken) >= messages_max:
-                break
         self._turn += 1
         return taken

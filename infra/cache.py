@@ -54,7 +54,7 @@ class RedisCache:
     async def write_map(self, name: str, fields: Mapping[str, bytes]) -> None:
         if fields:
             with _down():
-                await self._redis.hset(name, mapping=dict(fields))
+                await self._redis.hset(name, mapping=dict(fields.items()))
 
     async def close(self) -> None:
         await self._redis.aclose()

@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator
 from typing import Protocol, cast
 
 import psycopg
+import sqlalchemy.exc
 import structlog
 from psycopg import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection as EngineConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from infra.process import Part
@@ -17,8 +19,18 @@ from infra.process import Part
 log = structlog.get_logger(__name__)
 
 LEASE_POLL_S = 1.0
-# What a restart of the server or a lost connection looks like. Nothing was decided: the work is safe to repeat.
-TRANSIENT = (psycopg.OperationalError, psycopg.InterfaceError, ConnectionError, TimeoutError)
+LEASE_ANSWER_S = 5.0
+# What a restart of the server or a lost connection looks like, from the driver itself or through the engine, which
+# wraps what happens while it connects. Nothing was decided: the work is safe to repeat.
+TRANSIENT = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    sqlalchemy.exc.OperationalError,
+    sqlalchemy.exc.InterfaceError,
+    sqlalchemy.exc.TimeoutError,
+    ConnectionError,
+    TimeoutError,
+)
 
 
 def engine(dsn: str, application: str, connections_max: int = 8) -> AsyncEngine:
@@ -37,7 +49,8 @@ def engine(dsn: str, application: str, connections_max: int = 8) -> AsyncEngine:
 async def driver(source: AsyncEngine) -> AsyncIterator[AsyncConnection[tuple[object, ...]]]:
     """The engine's own psycopg connection, for pipelines and COPY. The caller commits; leaving without rolls back.
 
-    A connection that broke is not given back to the pool.
+    A connection that broke is not given back to the pool, and its idle neighbours are not trusted either: after a
+    restart of the server each of them would fail once more.
     """
     async with source.connect() as connection:
         raw = await connection.get_raw_connection()
@@ -45,10 +58,20 @@ async def driver(source: AsyncEngine) -> AsyncIterator[AsyncConnection[tuple[obj
         try:
             yield inner
         finally:
-            if inner.closed or inner.broken:
-                await connection.invalidate()
-            else:
-                await inner.rollback()
+            await _given_back(source, connection, inner)
+
+
+async def _given_back(
+    source: AsyncEngine, connection: EngineConnection, inner: AsyncConnection[tuple[object, ...]]
+) -> None:
+    if not inner.closed:
+        try:
+            await inner.rollback()
+            return
+        except psycopg.Error as error:
+            log.warning("connection_broke", error=str(error))
+    await connection.invalidate()
+    await source.dispose()
 
 
 class Checkpoints(Protocol):
@@ -97,7 +120,8 @@ class MemoryCheckpoints:
 def leased(dsn: str, name: str, part: Part) -> Part:
     """`part`, run only while this process holds the advisory lock `name`; another process takes over when it ends.
 
-    The lock lives in one session: it is lost when the connection is, and then the part is stopped.
+    The lock lives in one session: it is lost when the connection is, and then the part is stopped. For the moment until
+    it has stopped two may run, so what it does must be safe to do twice.
     """
 
     async def hold(stop: asyncio.Event) -> None:
@@ -106,8 +130,8 @@ def leased(dsn: str, name: str, part: Part) -> Part:
                 async with await AsyncConnection.connect(dsn, autocommit=True, connect_timeout=5) as session:
                     await _hold_once(session, name, part, stop)
             except TRANSIENT as error:
-                log.warning("lease_connection_lost", lease=name, error=str(error))
-                await wait(stop, LEASE_POLL_S)
+                log.warning("lease_lost", lease=name, error=str(error))
+            await wait(stop, LEASE_POLL_S)
 
     return hold
 
@@ -123,13 +147,31 @@ async def _hold_once(session: AsyncConnection[tuple[object, ...]], name: str, pa
     log.info("lease_taken", lease=name)
     ended = asyncio.Event()
     work = asyncio.ensure_future(part(ended))
+    watching = asyncio.ensure_future(_until_lost(session))
+    stopping = asyncio.ensure_future(stop.wait())
     try:
-        while not stop.is_set() and not work.done():
-            await session.execute("SELECT 1")
-            await wait(stop, LEASE_POLL_S)
+        await asyncio.wait({work, watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        work.cancel()
+        raise
     finally:
+        stopping.cancel()
+        watching.cancel()
         ended.set()
-        await work
+        # The lock is kept until the part has ended, whatever it ends with.
+        await asyncio.gather(work, watching, return_exceptions=True)
+    for done in (work, watching):
+        if not done.cancelled() and (error := done.exception()) is not None:
+            raise error
+
+
+async def _until_lost(session: AsyncConnection[tuple[object, ...]]) -> None:
+    """Returns never; raises as soon as the session's connection is gone."""
+    while True:
+        await asyncio.wait_for(session.execute("SELECT 1"), LEASE_ANSWER_S)
+        # Waits on the socket, so a connection that the server closes is noticed at once.
+        async for _ in session.notifies(timeout=LEASE_POLL_S):
+            pass
 
 
 async def wait(stop: asyncio.Event, seconds: float) -> None:

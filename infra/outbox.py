@@ -1,5 +1,5 @@
-"""The outbox row: what a transaction wants published. Its columns are those of Debezium's outbox event router, so that a
-stock connector can take the relay's place."""
+"""The outbox row: what a transaction wants published. Its columns are those of Debezium's outbox event router, so that
+a stock connector can take the relay's place."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def run(
 
     async def main() -> None:
         stop = asyncio.Event()
-        with _stopped_by_signals(stop):
+        with stopped_by_signals(stop):
             async with opened(stop) as service:
                 await run_service(service, host, port, stop)
 
@@ -137,7 +137,7 @@ def run(
 
 
 @contextlib.contextmanager
-def _stopped_by_signals(stop: asyncio.Event) -> Iterator[None]:
+def stopped_by_signals(stop: asyncio.Event) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)

@@ -1,5 +1,5 @@
-"""The one writer of event streams (WHATWG HTML §9.2). Importing sse-starlette patches uvicorn's signal handler, which our
-servers do not use; it is imported in this file only."""
+"""The one writer of event streams (WHATWG HTML §9.2). Importing sse-starlette patches uvicorn's signal handler, which
+our servers do not use; it is imported in this file only."""
 
 from __future__ import annotations
 

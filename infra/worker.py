@@ -1,8 +1,8 @@
 """The loop of a topic handler: read a batch, handle it, park what cannot be handled, then commit.
 
 A handler makes its effects durable before it returns and dedupes them, because a batch may come again. Trouble that may
-pass (`transient`) is waited out with the batch in hand; anything else is narrowed down by halving until the one message
-that cannot be handled is found and parked, so it never stops the others.
+pass (`transient`, at any of these steps) is waited out with the batch in hand. Anything else that a handler raises is
+narrowed down by halving until the one message that cannot be handled is found and parked, so it never stops the others.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import structlog
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
@@ -21,8 +22,10 @@ from infra.dlq.park import Park, park
 from infra.telemetry import MESSAGES
 
 log = structlog.get_logger(__name__)
+R = TypeVar("R")
 
 Handler = Callable[[Sequence[Message]], Awaitable[Sequence[Park]]]
+RETRY_S_FIRST = 0.1
 RETRY_S_MAX = 5.0
 
 
@@ -46,7 +49,7 @@ class Worker:
         """Until `stop`: the batch in hand is finished and committed first."""
         try:
             while not stop.is_set():
-                messages = await self.subscription.batch(self.messages_max, self.wait_s)
+                messages = await self._patiently(self._next, stop)
                 if messages:
                     await self._settle(messages, stop)
         except Stopping:
@@ -54,16 +57,20 @@ class Worker:
         finally:
             await self.subscription.close()
 
+    async def _next(self) -> list[Message]:
+        return await self.subscription.batch(self.messages_max, self.wait_s)
+
     async def _settle(self, messages: Sequence[Message], stop: asyncio.Event) -> None:
         verdicts = await self._handle(messages, stop)
-        await park(self.producer, self.name, verdicts)
-        await self.subscription.commit(next_offsets(messages))
+        if verdicts:
+            await self._patiently(lambda: park(self.producer, self.name, verdicts), stop)
+        await self._patiently(lambda: self.subscription.commit(next_offsets(messages)), stop)
         for message in messages:
             MESSAGES.labels(message.topic).inc()
 
     async def _handle(self, messages: Sequence[Message], stop: asyncio.Event) -> list[Park]:
         try:
-            return list(await self._patiently(messages, stop))
+            return list(await self._patiently(lambda: self.handler(messages), stop))
         except Stopping:
             raise
         except Exception as error:
@@ -74,22 +81,28 @@ class Worker:
             middle = len(messages) // 2
             return await self._handle(messages[:middle], stop) + await self._handle(messages[middle:], stop)
 
-    async def _patiently(self, messages: Sequence[Message], stop: asyncio.Event) -> Sequence[Park]:
+    async def _patiently(self, step: Callable[[], Awaitable[R]], stop: asyncio.Event) -> R:
         async def pause(seconds: float) -> None:
             await wait_unless(stop, seconds)
             if stop.is_set():
                 raise Stopping
 
+        def note(attempt: int, error: object) -> None:
+            log.warning("waiting_for_trouble_to_pass", worker=self.name, attempt=attempt, error=repr(error))
+
+        async def again() -> R:  # a real coroutine function: tenacity does not await what a lambda returns
+            return await step()
+
+        try:
+            return await step()  # nearly always: the machinery of retries costs more than a small batch
+        except self.transient as error:
+            note(0, error)
+        await pause(RETRY_S_FIRST)
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(self.transient),
-            wait=wait_random_exponential(0.1, RETRY_S_MAX),
-            before_sleep=lambda state: log.warning(
-                "waiting_for_trouble_to_pass",
-                worker=self.name,
-                attempt=state.attempt_number,
-                error=repr(state.outcome and state.outcome.exception()),
-            ),
+            wait=wait_random_exponential(RETRY_S_FIRST, RETRY_S_MAX),
+            before_sleep=lambda state: note(state.attempt_number, state.outcome and state.outcome.exception()),
             sleep=pause,
             reraise=True,
         )
-        return await retrying(self.handler, messages)
+        return await retrying(again)

@@ -1,7 +1,7 @@
 """Park a message that cannot be handled: its original bytes, key and headers, and why, on `<topic>.dlq`.
 
-Both header families that tools know are written: Spring Kafka's `kafka_dlt-*` (numbers as big-endian integers) and Kafka
-Connect's `__connect.errors.*` (everything as text).
+Both header families that tools know are written: Spring Kafka's `kafka_dlt-*` (numbers as Java writes them: big-endian,
+signed) and Kafka Connect's `__connect.errors.*` (everything as text).
 """
 
 from __future__ import annotations
@@ -32,8 +32,14 @@ class Park:
 
 async def park(producer: Producer, consumer: str, verdicts: Iterable[Park]) -> None:
     """Write the parked messages; returns when all are durable. Only then may their offsets be committed."""
+    parked = list(verdicts)
     sent = []
-    for verdict in verdicts:
+    for verdict in parked:
+        message = verdict.message
+        headers = message.headers + why(verdict, consumer)
+        sent.append(producer.send(message.topic + DLQ_SUFFIX, message.key, message.value, headers))
+    await asyncio.gather(*sent)
+    for verdict in parked:
         message = verdict.message
         log.error(
             "message_parked",
@@ -44,10 +50,6 @@ async def park(producer: Producer, consumer: str, verdicts: Iterable[Park]) -> N
             text=verdict.text[:TEXT_CHARACTERS_MAX],
         )
         PARKED.labels(message.topic).inc()
-        headers = message.headers + why(verdict, consumer)
-        sent.append(producer.send(message.topic + DLQ_SUFFIX, message.key, message.value, headers))
-    if sent:
-        await asyncio.gather(*sent)
 
 
 def why(verdict: Park, consumer: str) -> Headers:
@@ -56,9 +58,9 @@ def why(verdict: Park, consumer: str) -> Headers:
     code = verdict.code.encode()
     return (
         ("kafka_dlt-original-topic", message.topic.encode()),
-        ("kafka_dlt-original-partition", message.partition.to_bytes(4, "big")),
-        ("kafka_dlt-original-offset", message.offset.to_bytes(8, "big")),
-        ("kafka_dlt-original-timestamp", message.timestamp_ms.to_bytes(8, "big")),
+        ("kafka_dlt-original-partition", message.partition.to_bytes(4, "big", signed=True)),
+        ("kafka_dlt-original-offset", message.offset.to_bytes(8, "big", signed=True)),
+        ("kafka_dlt-original-timestamp", message.timestamp_ms.to_bytes(8, "big", signed=True)),
         ("kafka_dlt-original-consumer-group", consumer.encode()),
         ("kafka_dlt-exception-fqcn", code),
         ("kafka_dlt-exception-message", text),
