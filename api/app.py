@@ -1,0 +1,99 @@
+"""What the api is made of: the doors of its roles behind one authentication, one error form, one set of limits.
+
+Services are not imported here. A service's `app.open_doors` gives an object in the shape of `Doors`; the composition
+roots (`api/__main__.py` and `api/demo.py`) choose whose doors are opened and pass the openers in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Protocol, TypeVar
+
+from fastapi import APIRouter, FastAPI
+from starlette.middleware import Middleware
+
+from api import docs, errors
+from api.auth.bearer import PrincipalDependency, authenticator, require
+from api.auth.tokens import key_of
+from api.limits import BodyLimit
+from api.observe import Observed
+from api.ops import routes as ops
+from api.roles import Door
+from api.settings import ApiSettings
+from infra.clock import Clock, Ids, SystemClock
+from infra.process import Part, Ready, Service
+
+NAME = "api"
+V = TypeVar("V")
+
+
+class Doors(Protocol):
+    """What a service gives the api: its routes, and what must run and be ready in this process for them to work."""
+
+    @property
+    def parts(self) -> Mapping[str, Part]: ...
+
+    @property
+    def ready(self) -> Mapping[str, Ready]: ...
+
+    def routers(self, principal: PrincipalDependency) -> list[APIRouter]:
+        """Its routes; each that touches an account depends on `principal`."""
+        ...
+
+
+Opener = Callable[[asyncio.Event], contextlib.AbstractAsyncContextManager[Doors]]
+
+
+@contextlib.asynccontextmanager
+async def opened(
+    settings: ApiSettings,
+    openers: Mapping[Door, Opener],
+    stop: asyncio.Event,
+    roles: tuple[Door, ...],
+    clock: Clock | None = None,
+) -> AsyncIterator[Service]:
+    """The api as a service: the doors of `roles` are open inside the block and closed, last first, after it."""
+    async with contextlib.AsyncExitStack() as stack:
+        doors = {role: await stack.enter_async_context(openers[role](stop)) for role in roles if role in openers}
+        app = build(settings, doors, roles, clock or SystemClock())
+        yield Service(NAME, app, _merged(doors, lambda d: d.parts), _merged(doors, lambda d: d.ready))
+
+
+def build(settings: ApiSettings, doors: Mapping[Door, Doors], roles: tuple[Door, ...], clock: Clock) -> FastAPI:
+    """The ASGI application with the routes of `doors`, and the operators' where `roles` has them."""
+    key = key_of(settings.secrets.jwt_secret)
+    principal = authenticator({key.kid: key}, clock)
+    app = FastAPI(
+        title="exchange gateway",
+        summary="Stock prices and orders.",
+        version="0.1.0",
+        docs_url=None,
+        redoc_url=None,
+        responses=errors.RESPONSES,
+        middleware=[
+            Middleware(Observed, clock=clock, ids=Ids(clock)),
+            Middleware(BodyLimit, bytes_max=settings.body_bytes_max),
+        ],
+        # A redirect would repeat a POST somewhere else; a wrong path is a wrong path.
+        redirect_slashes=False,
+    )
+    errors.install(app)
+    docs.add_page(app, docs.installed_assets())
+    for door in doors.values():
+        for router in door.routers(principal):
+            app.include_router(router)
+    if "ops" in roles:
+        ready = _merged(doors, lambda d: d.ready)
+        app.include_router(ops.router(require(principal, "operator"), roles, ready))
+    return app
+
+
+def _merged(doors: Mapping[Door, Doors], part: Callable[[Doors], Mapping[str, V]]) -> dict[str, V]:
+    """Two doors' names side by side. They are names of one process, so the role is in front where they meet."""
+    merged: dict[str, V] = {}
+    for role, door in doors.items():
+        for name, value in part(door).items():
+            merged[name if name not in merged else f"{role}.{name}"] = value
+    return merged
