@@ -1,0 +1,61 @@
+"""The cache: the twin in memory and Redis pass the same tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+
+from infra.cache import Cache, CacheDown, RedisCache
+from infra.cache_memory import MemoryCache
+from infra.clock import SystemClock
+from infra.settings import Infra
+
+
+class CacheContract:
+    async def test_what_was_put_is_found_and_nothing_else(self, cache: Cache, name: str) -> None:
+        assert await cache.get(name) is None
+        assert await cache.put(name, b"\0\xff", ttl_s=60)
+        assert await cache.get(name) == b"\0\xff"
+        assert await cache.put(name, b"newer", ttl_s=60)
+        assert await cache.get(name) == b"newer"
+
+    async def test_only_new_leaves_what_is_there(self, cache: Cache, name: str) -> None:
+        assert await cache.put(name, b"first", ttl_s=60, only_new=True)
+        assert not await cache.put(name, b"second", ttl_s=60, only_new=True)
+        assert await cache.get(name) == b"first"
+
+    async def test_a_map_keeps_fields_that_are_not_written_again(self, cache: Cache, name: str) -> None:
+        assert await cache.read_map(name) == {}
+        await cache.write_map(name, {"q:A": b"1", "o:0": b"5"})
+        await cache.write_map(name, {"q:A": b"2", "q:Ü": b"\xff"})
+        await cache.write_map(name, {})
+        assert await cache.read_map(name) == {"q:A": b"2", "o:0": b"5", "q:Ü": b"\xff"}
+
+    @pytest.fixture
+    def name(self) -> str:
+        return f"test:{uuid4()}"
+
+
+class TestMemory(CacheContract):
+    @pytest.fixture
+    async def cache(self) -> Cache:
+        return MemoryCache(SystemClock())
+
+
+@pytest.mark.real
+class TestRedis(CacheContract):
+    @pytest.fixture
+    async def cache(self, servers: Infra) -> AsyncIterator[Cache]:
+        cache = RedisCache(servers.redis_url)
+        yield cache
+        await cache.close()
+
+
+async def test_a_server_that_is_away_is_named_so(unused_tcp_port: int) -> None:
+    cache = RedisCache(f"redis://127.0.0.1:{unused_tcp_port}/0")
+    for asked in (cache.get("x"), cache.put("x", b"", 1), cache.read_map("x"), cache.write_map("x", {"a": b""})):
+        with pytest.raises(CacheDown):
+            await asked
+    await cache.close()
