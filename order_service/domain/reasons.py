@@ -1,0 +1,118 @@
+"""Every code with which an order, or a request about one, is refused: once, with one sentence and what would fix it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A stable code. `text` and `fix` may name the fault's details in braces. With `retry_after_s` the very same
+    request may succeed later."""
+
+    code: str
+    text: str
+    fix: str
+    retry_after_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A refusal as a value: pure code returns it, the use case raises it."""
+
+    code: Code
+    field: str | None = None
+    details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+# -- the request itself ------------------------------------------------------------------------------------------------
+BODY_MALFORMED = Code("body_malformed", "The body is not a JSON object: {problem}.", "Send one JSON object in UTF-8.")
+FIELD_MISSING = Code("field_missing", "The field {name} is missing.", "Send it.")
+FIELD_UNKNOWN = Code("field_unknown", "The field {name} is not known here.", "Leave it out; see /docs for the fields.")
+FIELD_TYPE = Code("field_type", "The field has the wrong type: {problem}.", "See /docs for its type.")
+PARAMETER_INVALID = Code("parameter_invalid", "The query parameter {name} is not valid.", "Allowed: {allowed}.")
+KEY_INVALID = Code(
+    "idempotency_key_invalid",
+    "The Idempotency-Key is not usable.",
+    "Send 1 to 255 visible ASCII characters, or leave the header out.",
+)
+KEY_REUSED = Code(
+    "idempotency_key_reused",
+    "The Idempotency-Key was used before for another request; these fields differ: {fields}.",
+    "Use a new key for a new order, or repeat the first request unchanged.",
+)
+
+# -- the order ---------------------------------------------------------------------------------------------------------
+SIDE_UNKNOWN = Code("order_type_unknown", "{value} is not a side.", "orderType is buy or sell.")
+TYPE_UNSUPPORTED = Code("type_not_supported", "Orders of type {value} are not taken.", "type is LIMIT or MARKET.")
+TIF_UNSUPPORTED = Code(
+    "time_in_force_not_supported", "The time in force {value} is not taken.", "timeInForce is DAY, GTC, IOC or FOK."
+)
+SYMBOL_UNKNOWN = Code("symbol_unknown", "{symbol} is not traded here.", "Find symbols with GET /stockPrices/search.")
+QUANTITY_NOT_WHOLE = Code("quantity_not_whole", "The quantity {quantity} is not a whole number.", "Send whole shares.")
+QUANTITY_TOO_SMALL = Code("quantity_not_positive", "The quantity {quantity} is below 1.", "Order at least one share.")
+QUANTITY_TOO_LARGE = Code(
+    "quantity_above_max",
+    "The quantity {quantity} is above one order's limit, {max}.",
+    "Split the order.",
+)
+QUANTITY_OFF_LOT = Code(
+    "quantity_off_lot", "The quantity {quantity} is not a multiple of the lot, {lot}.", "Order whole lots."
+)
+AMOUNT_REQUIRED = Code(
+    "amount_required", "A LIMIT order needs an amount.", "Send amount, the limit price per share, or type MARKET."
+)
+AMOUNT_REFUSED = Code(
+    "amount_not_allowed", "A MARKET order has no limit price.", "Leave amount out, or send type LIMIT."
+)
+AMOUNT_INVALID = Code("amount_invalid", "The amount {amount} is not a price.", "Send a positive decimal number.")
+AMOUNT_OFF_TICK = Code(
+    "amount_off_tick", "The amount {amount} is not a multiple of the tick size, {tick}.", "Send a price on the tick."
+)
+NOTIONAL_TOO_LARGE = Code(
+    "notional_above_max",
+    "The order is worth {notional}, above one order's limit, {max}.",
+    "Split the order.",
+)
+
+# -- the account and who asks ------------------------------------------------------------------------------------------
+ACCOUNT_UNKNOWN = Code("account_unknown", "The account {account} does not exist.", "Ask for the account to be opened.")
+ACCOUNT_BLOCKED = Code("account_blocked", "The account {account} may not trade.", "Ask the back office.")
+ACCOUNT_REQUIRED = Code("account_required", "Which account is not said.", "Send the query parameter accountId.")
+ROLE_MAY_NOT_TRADE = Code(
+    "role_may_not_trade", "The role {role} may not place or cancel orders.", "Use the token of the account's investor."
+)
+ORDER_NOT_FOUND = Code("order_not_found", "There is no such order.", "List your orders with GET /orders.")
+
+# -- the order's state -------------------------------------------------------------------------------------------------
+ORDER_FINAL = Code("order_final", "The order is {status} and cannot change any more.", "Nothing is left to cancel.")
+CANCEL_PENDING = Code(
+    "cancel_pending", "A {pending} of the order is on its way to the exchange.", "Wait for its answer."
+)
+
+# -- ourselves: the same request can succeed later ---------------------------------------------------------------------
+INSTRUMENTS_UNKNOWN = Code(
+    "instruments_unknown", "The list of traded symbols has not arrived yet.", "Try again in a moment.", 1
+)
+BUSY = Code("orders_busy", "More orders are waiting than can be stored in time.", "Try again in a moment.", 1)
+STORE_UNAVAILABLE = Code(
+    "store_unavailable",
+    "The store does not answer; whether the request was stored is not known.",
+    "Repeat it with the same Idempotency-Key.",
+    1,
+)
+STREAM_UNAVAILABLE = Code("stream_unavailable", "The order stream is not ready.", "Try again in a moment.", 1)
+
+# Why an order ended or a request of ours came to nothing, where the exchange gave no reason of its own.
+REJECTED_BY_VENUE = Code("rejected_by_venue", "The exchange rejected the order without a reason.", "")
+CANCEL_REJECTED = Code("cancel_rejected", "The exchange did not cancel the order.", "")
+NOT_AFTER_PASSED = Code("not_after_passed", "The order was too old to be sent and was never sent.", "")
+NOT_SENT = Code("not_sent", "The order could not be sent and was never sent.", "")
+REFUSED_BY_VENUE = Code("refused_by_venue", "The exchange did not take the request.", "")
+OUTCOME_UNKNOWN = Code("outcome_unknown", "Whether the exchange has the request is not known yet.", "")
+PARKED = Code("parked", "The request could not be handled and waits for an operator.", "")
+
+CODES: Mapping[str, Code] = {code.code: code for code in list(globals().values()) if isinstance(code, Code)}

@@ -1,0 +1,221 @@
+"""The order routes over HTTP, on the twins: what is stored, what is refused and why."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import pytest
+
+from tests.unit.order_service.house import GOOD, House, house
+
+
+@pytest.fixture
+async def home() -> AsyncIterator[House]:
+    async with house() as opened:
+        yield opened
+
+
+async def test_an_order_is_stored_and_shown(home: House) -> None:
+    async with home.client() as client:
+        answer = await client.post("/orders", json=GOOD)
+        assert answer.status_code == 201
+        assert b'"amount":580.25,' in answer.content
+        order = answer.json()
+        assert answer.headers["location"] == f"/orders/{order['id']}"
+        assert "idempotent-replayed" not in answer.headers
+        shown = await client.get(answer.headers["location"])
+    assert shown.json() == order
+    assert order["idempotencyKey"] == order["id"]
+    expected = {
+        "accountId": 1,
+        "orderType": "buy",
+        "type": "LIMIT",
+        "symbol": "AAPL",
+        "quantity": 10,
+        "timeInForce": "DAY",
+        "status": "PENDING",
+        "pending": None,
+        "outcome": "unsent",
+        "cumQuantity": 0,
+        "leavesQuantity": 10,
+        "averagePrice": None,
+        "exchangeOrderId": None,
+        "reason": None,
+        "attempts": 0,
+        "nextAttemptAt": None,
+        "version": 1,
+        "accountSeq": 1,
+        "createdAt": "2023-11-14T22:13:20.000000Z",
+        "updatedAt": "2023-11-14T22:13:20.000000Z",
+    }
+    assert {name: order[name] for name in expected} == expected
+
+
+async def test_an_amount_may_be_a_string_and_stays_exact(home: House) -> None:
+    async with home.client() as client:
+        answer = await client.post("/orders", json={**GOOD, "amount": "0.1"})
+    assert b'"amount":0.1,' in answer.content
+
+
+BAD: list[tuple[str, Mapping[str, Any] | bytes, str, str | None]] = [
+    ("unknown symbol", {"symbol": "NOPE"}, "symbol_unknown", "symbol"),
+    ("zero quantity", {"quantity": 0}, "quantity_not_positive", "quantity"),
+    ("negative quantity", {"quantity": -1}, "quantity_not_positive", "quantity"),
+    ("fractional quantity", {"quantity": 1.5}, "quantity_not_whole", "quantity"),
+    ("quantity as text", {"quantity": "10"}, "field_type", "quantity"),
+    ("quantity as bool", {"quantity": True}, "field_type", "quantity"),
+    ("huge quantity", {"quantity": 10**40}, "quantity_above_max", "quantity"),
+    ("LIMIT without amount", {"amount": None}, "amount_required", "amount"),
+    ("MARKET with amount", {"type": "MARKET"}, "amount_not_allowed", "amount"),
+    ("off the tick", {"amount": 580.255}, "amount_off_tick", "amount"),
+    ("a float's noise", {"amount": 0.30000000000000004}, "amount_off_tick", "amount"),
+    ("negative amount", {"amount": -1}, "amount_invalid", "amount"),
+    ("amount not a number", {"amount": "NaN"}, "amount_invalid", "amount"),
+    ("amount as words", {"amount": "ten"}, "field_type", "amount"),
+    ("amount as list", {"amount": [1]}, "field_type", "amount"),
+    ("unknown field", {"colour": "red"}, "field_unknown", "colour"),
+    ("wrong side", {"orderType": "short"}, "order_type_unknown", "orderType"),
+    ("wrong type", {"type": "STOP"}, "type_not_supported", "type"),
+    ("wrong time in force", {"timeInForce": "GTD"}, "time_in_force_not_supported", "timeInForce"),
+    ("type as number", {"type": 1}, "field_type", "type"),
+    ("symbol as null", {"symbol": None}, "field_type", "symbol"),
+    ("missing fields", b"{}", "field_missing", "orderType"),
+    ("a list", b"[]", "body_malformed", None),
+    ("no body", b"", "body_malformed", None),
+    ("cut JSON", b'{"orderType":', "body_malformed", None),
+    ("no UTF-8", b'{"orderType":"\xff"}', "body_malformed", None),
+    ("a lone surrogate", b'{"orderType":"\\ud800"}', "body_malformed", None),
+    ("nested deeply", b'{"orderType":' + b"[" * 16_000, "field_type", "orderType"),
+    (
+        "endless exponent",
+        json.dumps(GOOD).replace("580.25", "1e999999999999999999999").encode(),
+        "field_type",
+        "amount",
+    ),
+]
+
+
+@pytest.mark.parametrize(("body", "code", "field"), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
+async def test_bad_input_is_refused_and_stores_nothing(
+    home: House, body: Mapping[str, Any] | bytes, code: str, field: str | None
+) -> None:
+    content = body if isinstance(body, bytes) else json.dumps({**GOOD, **body}).encode()
+    async with home.client() as client:
+        for headers in ({}, {"Idempotency-Key": "k"}):
+            answer = await client.post("/orders", content=content, headers=headers)
+            assert answer.status_code == 422, answer.text
+            problem = answer.json()
+            assert (problem["code"], problem["field"]) == (code, field), answer.text
+            assert problem["detail"]
+            assert problem["details"]["fix"]
+        assert (await client.get("/orders")).json() == {"orders": [], "next": None}
+    assert home.store.outbox == []
+
+
+@pytest.mark.parametrize("key", ["", " ", "a b", "x" * 256, "caf\u00e9"])
+async def test_unusable_keys(home: House, key: str) -> None:
+    async with home.client() as client:
+        answer = await client.post("/orders", json=GOOD, headers={b"Idempotency-Key": key.encode("latin-1")})
+    assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_invalid")
+
+
+async def test_query_parameters_are_not_ignored(home: House) -> None:
+    async with home.client() as client:
+        for method, path in (("POST", "/orders?preview=true"), ("GET", "/orders?sybmol=AAPL")):
+            answer = await client.request(method, path, json=GOOD)
+            assert answer.json()["code"] == "parameter_invalid"
+    assert home.store.outbox == []
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=501", "limit=x", "limit=1e2", "status=OPEN", "cursor=7", "accountId=-1", "symbol="]
+)
+async def test_bad_filters(home: House, query: str) -> None:
+    async with home.client() as client:
+        answer = await client.get(f"/orders?{query}")
+    assert (answer.status_code, answer.json()["code"]) == (422, "parameter_invalid")
+    assert answer.json()["field"] == query.partition("=")[0]
+
+
+async def test_a_key_makes_one_order(home: House) -> None:
+    key = {"Idempotency-Key": "k"}
+    async with home.client() as client:
+        answers = await asyncio.gather(*(client.post("/orders", json=GOOD, headers=key) for _ in range(64)))
+        assert {answer.status_code for answer in answers} == {201}
+        assert len({answer.content for answer in answers}) == 1
+        assert sum("idempotent-replayed" in answer.headers for answer in answers) == 63
+        same_meaning = await client.post("/orders", json={**GOOD, "amount": "580.250"}, headers=key)
+        assert same_meaning.headers["idempotent-replayed"] == "true"
+        other = await client.post("/orders", json={**GOOD, "quantity": 11, "symbol": "IBM"}, headers=key)
+        assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+        assert other.json()["details"]["fields"] == "symbol, quantity"
+        assert len((await client.get("/orders")).json()["orders"]) == 1
+
+
+async def test_a_replay_is_recognised_while_the_market_is_unknown(home: House) -> None:
+    async with home.client() as client:
+        await client.post("/orders", json=GOOD, headers={"Idempotency-Key": "k"})
+        home.doors.catalogue.listings = {}
+        again = await client.post("/orders", json=GOOD, headers={"Idempotency-Key": "k"})
+        assert (again.status_code, again.headers["idempotent-replayed"]) == (201, "true")
+        fresh = await client.post("/orders", json=GOOD)
+        assert fresh.json()["code"] == "instruments_unknown"
+        assert fresh.json()["details"]["retry_after_s"] == 1
+    assert not home.doors.ready["instruments"]()
+
+
+async def test_a_cancel_is_asked_once(home: House) -> None:
+    async with home.client() as client:
+        order = (await client.post("/orders", json=GOOD)).json()
+        answer = await client.delete(f"/orders/{order['id']}")
+        assert (answer.status_code, answer.json()["pending"], answer.json()["status"]) == (202, "cancel", "PENDING")
+        again = await client.delete(f"/orders/{order['id']}")
+        assert (again.status_code, again.json()["code"]) == (409, "cancel_pending")
+        events = (await client.get(f"/orders/{order['id']}/events")).json()["events"]
+    assert [event["type"] for event in events] == ["OrderPlaced", "OrderCancelRequested"]
+    assert events[1]["order"] == answer.json()
+    command = json.loads(home.store.outbox[-1].payload)
+    digits = order["id"].replace("-", "")
+    assert (command["kind"], command["cl_ord_id"], command["orig_cl_ord_id"]) == (
+        "cancel",
+        f"{digits}-2",
+        f"{digits}-1",
+    )
+
+
+@pytest.mark.parametrize("order_id", ["x", "01890000-0000-7000-8000-000000000001"])
+async def test_unknown_and_foreign_orders_are_not_found(home: House, order_id: str) -> None:
+    async with home.client() as mine, home.client(2) as theirs:
+        made = (await theirs.post("/orders", json=GOOD)).json()["id"]
+        for path in (f"/orders/{order_id}", f"/orders/{made}", f"/orders/{order_id}/events", f"/orders/{made}/events"):
+            answer = await mine.get(path)
+            assert (answer.status_code, answer.json()["code"]) == (404, "order_not_found")
+        for one in (order_id, made):
+            answer = await mine.delete(f"/orders/{one}")
+            assert (answer.status_code, answer.json()["code"]) == (404, "order_not_found")
+
+
+@pytest.mark.parametrize("role", ["back_office", "operator"])
+async def test_the_house_reads_all_and_trades_nothing(home: House, role: str) -> None:
+    async with home.client() as mine, home.client(None, role) as staff:
+        order = (await mine.post("/orders", json=GOOD)).json()
+        assert (await staff.get(f"/orders/{order['id']}")).json() == order
+        assert (await staff.get("/orders?accountId=1")).json()["orders"] == [order]
+        assert (await staff.get("/orders?accountId=2")).json()["orders"] == []
+        for answer in (await staff.post("/orders", json=GOOD), await staff.delete(f"/orders/{order['id']}")):
+            assert answer.json()["code"] == "role_may_not_trade"
+
+
+async def test_pages_join_without_gap_or_double(home: House) -> None:
+    async with home.client() as client:
+        made = [(await client.post("/orders", json=GOOD)).json()["id"] for _ in range(7)]
+        seen: list[str] = []
+        query = "limit=3"
+        while query:
+            page = (await client.get(f"/orders?{query}")).json()
+            seen += [order["id"] for order in page["orders"]]
+            query = page["next"] and f"limit=3&cursor={page['next']}"
+    assert seen == made[::-1]
