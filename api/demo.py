@@ -1,4 +1,4 @@
-"""`python -m api.demo`: the whole system in one process, on the twins in memory. No server is needed and nothing is kept.
+"""`python -m api.demo`: the whole system in one process, on the twins in memory, without any server.
 
 The services are the same ones that run on real servers; the exchange, the gateway and the api listen on their usual
 ports on loopback, so the HTTP surface is the same too.
@@ -20,7 +20,7 @@ import uvloop
 
 from api import app as api_app
 from api.auth.tokens import issue, key_of
-from api.roles import DOORS
+from api.roles import DOORS, Door
 from api.settings import ApiSettings
 from exchange_gateway import app as gateway
 from exchange_gateway.settings import Settings as GatewaySettings
@@ -29,7 +29,7 @@ from exchange_gateway.simulator.settings import SimulatorSettings
 from infra.bus_memory import MemoryBus
 from infra.cache_memory import MemoryCache
 from infra.clock import NS_PER_S, Clock, Ids, SystemClock
-from infra.db import MemoryCheckpoints
+from infra.db import MemoryCheckpoints, wait
 from infra.principal import Principal
 from infra.process import Part, Service, run_parts, run_service, stopped_by_signals
 from infra.settings import Infra, SettingsError, load
@@ -38,8 +38,6 @@ from order_service import app as orders
 from order_service.settings import OrderSettings
 from order_service.store.memory import MemoryOrders
 from outbox_relay import app as relay
-from outbox_relay.relay import Relay
-from outbox_relay.source_memory import MemoryReader
 from price_service import app as prices
 from price_service.settings import Settings as PriceSettings
 from price_service.store.memory import MemoryPrices
@@ -47,6 +45,7 @@ from price_service.store.memory import MemoryPrices
 # A demo never ends: this many records a partition, and the oldest are forgotten.
 RECORDS_MAX = 20_000
 TOKEN_S = 24 * 3600
+LOOK_S = 0.05
 QUIET = {"XGW_LOG_LEVEL": "WARNING", "XGW_JOURNAL": "0"}
 
 
@@ -59,6 +58,10 @@ class Demo:
     orders: MemoryOrders
     prices: MemoryPrices
     parts: Mapping[str, Part]
+    services: tuple[Service, ...]
+
+    def ready(self) -> bool:
+        return all(is_ready() for service in self.services for is_ready in service.ready.values())
 
     async def run(self, stop: asyncio.Event) -> None:
         await run_parts(self.parts, stop)
@@ -85,18 +88,18 @@ async def opened(
             bus=bus, history=price_store, snapshots=price_store, cache=cache, clock=clock
         )
         price_doors = prices.assemble_doors(price_settings, price_outside, stop)
-        doors = {"orders": _already_open(order_doors), "prices": _already_open(price_doors)}
+        doors: dict[Door, api_app.Opener] = {"orders": _already_open(order_doors), "prices": _already_open(price_doors)}
         api = await stack.enter_async_context(api_app.opened(load(ApiSettings, environ), doors, stop, DOORS, clock))
         ingest = prices.WorkerAdapters(bus=bus, producer=bus.producer(), store=price_store, cache=cache)
         workers = [
-            relay.assemble(Relay(bus, MemoryReader(order_store).open, clock)),
+            relay.in_memory(order_store, bus, clock),
             await orders.worker(order_settings, bus, order_store, clock, ids),
             prices.assemble(price_settings, ingest),
         ]
         parts = {f"{service.name}.{name}": part for service in workers for name, part in service.parts.items()}
         for service, port in ((venue, infra.venue_port), (door, infra.gateway_port), (api, infra.api_port)):
             parts[service.name] = partial(_served, service, infra.bind_host, port)
-        yield Demo(infra, bus, order_store, price_store, parts)
+        yield Demo(infra, bus, order_store, price_store, parts, (venue, door, api, *workers))
 
 
 async def _served(service: Service, host: str, port: int, stop: asyncio.Event) -> None:
@@ -152,8 +155,11 @@ async def _main(environ: Mapping[str, str]) -> None:
     with stopped_by_signals(stop):
         async with opened(environ, stop) as demo:
             running = asyncio.create_task(demo.run(stop))
-            sys.stdout.write(panel(environ, demo.infra, SystemClock()))
-            sys.stdout.flush()
+            while not (demo.ready() or running.done()):
+                await wait(stop, LOOK_S)
+            if not running.done():
+                sys.stdout.write(panel(environ, demo.infra, SystemClock()))
+                sys.stdout.flush()
             await running
 
 

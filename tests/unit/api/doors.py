@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -65,7 +65,7 @@ class OrderDoors:
 
         @routes.get("/stream")
         async def updates(_: Principal = Depends(principal)) -> EventSourceResponse:
-            return stream(self._frames(), self._stop)
+            return stream(self._frames(), self._stop, lambda: None)
 
         @routes.get("/{order_id}")
         async def one(order_id: int, _: Principal = Depends(principal)) -> dict[str, int]:
@@ -78,7 +78,7 @@ class OrderDoors:
 
         return [routes]
 
-    async def _frames(self) -> AsyncIterator[bytes]:
+    async def _frames(self) -> AsyncGenerator[bytes, None]:
         for number in range(3):
             yield frame(b'{"n":%d}' % number, id=str(number))
 

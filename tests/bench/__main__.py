@@ -1,0 +1,103 @@
+"""`make bench`: latencies on real servers of this machine, each beside a ceiling measured in the same run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+
+import uvloop
+
+from infra.bus_kafka import KafkaBus
+from infra.stack.stack import SERVERS, Stack, throwaway_settings
+from tests.bench import figures, kafka_round_trip, order_to_client, outbox_to_kafka, tick_to_client
+from tests.bench.figures import Figure
+
+RESULTS = Path("bench-results.json")
+SECONDS = 20
+OUTBOX_PER_S, TICKS_PER_S, ORDERS_PER_S = 200, 2_000, 50
+EVERYTHING = ("venue", "exchange_gateway", "outbox_relay", "price_service", "order_service", "api")
+
+
+def main() -> int:
+    settings = throwaway_settings(os.environ)
+    # The orders are measured while a day is played at its own speed, not beside an idle feed.
+    environ = dict(os.environ) | {"XGW_TAPE_SPEED": "1x"}
+    try:
+        with Stack(settings, environ, attached=True, say=_say) as stack:
+            stack.start(SERVERS)
+            stack.prepare()
+            found = measured(stack)
+    finally:
+        shutil.rmtree(settings.infra.run_dir, ignore_errors=True)
+    figures.write(found, RESULTS)
+    print(f"\n{figures.machine()}; servers, services and load share these cores\n\n{figures.table(found)}\n")
+    for name, conditions in {f.name.rpartition(" ")[0]: f.conditions for f in found}.items():
+        print(f"{name}: {conditions}")
+    print(f"ceiling: one 300 B record from producer to consumer through the same Kafka at the same rate\nsee {RESULTS}")
+    return 0
+
+
+def measured(stack: Stack) -> list[Figure]:
+    """Each load runs with just the processes it needs, so that figures do not depend on each other."""
+    infra = stack.settings.infra
+    api_url = f"http://127.0.0.1:{infra.api_port}"
+    token = _token(stack)
+    found: list[Figure] = []
+
+    _say("outbox row → Kafka")
+    stack.start(["outbox_relay"])
+    ceiling, ours = _run(_outbox(infra.bootstrap, infra.dsn("orders")))
+    name, load = "outbox insert → Kafka", f"{OUTBOX_PER_S}/s, one transaction each, relay by CDC"
+    found += figures.latency_figures(name, ours, ceiling, ("", "≤ 10"), load)
+
+    _say("tick at Kafka → SSE client")
+    stack.start(["price_service", "api"])
+    ceiling, ours = _run(_ticks(infra.bootstrap, api_url, token))
+    name, load = "tick at Kafka → SSE client", f"{TICKS_PER_S}/s over 100 symbols, one client, ingest running"
+    found += figures.latency_figures(name, ours, ceiling, ("", "≤ 50"), load)
+
+    _say("POST → acknowledged → SSE client")
+    stack.start(EVERYTHING)
+    ceiling, ours = _run(_orders(infra.bootstrap, api_url, token))
+    name, load = "POST → venue ack → SSE client", f"{ORDERS_PER_S}/s, all processes, tape at 1x"
+    return found + figures.latency_figures(name, ours, ceiling, ("", "≤ 50"), load)
+
+
+async def _outbox(bootstrap: str, dsn: str) -> tuple[list[float], list[float]]:
+    bus = KafkaBus(bootstrap, "bench")
+    ceiling = await kafka_round_trip.measure(bus, OUTBOX_PER_S, SECONDS / 2)
+    return ceiling, await outbox_to_kafka.measure(bus, dsn, OUTBOX_PER_S, SECONDS)
+
+
+async def _ticks(bootstrap: str, api_url: str, token: str) -> tuple[list[float], list[float]]:
+    bus = KafkaBus(bootstrap, "bench")
+    ceiling = await kafka_round_trip.measure(bus, TICKS_PER_S, SECONDS / 2)
+    return ceiling, await tick_to_client.measure(bus, api_url, token, TICKS_PER_S, SECONDS)
+
+
+async def _orders(bootstrap: str, api_url: str, token: str) -> tuple[list[float], list[float]]:
+    bus = KafkaBus(bootstrap, "bench")
+    ceiling = await kafka_round_trip.measure(bus, ORDERS_PER_S, SECONDS / 2)
+    symbol = await order_to_client.tradable(api_url, token)
+    return ceiling, await order_to_client.measure(api_url, token, symbol, ORDERS_PER_S, SECONDS)
+
+
+def _run(work: Coroutine[None, None, tuple[list[float], list[float]]]) -> tuple[list[float], list[float]]:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+def _token(stack: Stack) -> str:
+    return stack.run_module("api.auth.issue", "--role", "investor", "--account", "1").strip()
+
+
+def _say(text: str) -> None:
+    print(f"  {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
