@@ -94,7 +94,8 @@ class Infra:
 
     bind_host: str = setting("127.0.0.1", "Address that our processes listen on.")
     api_port: int = setting(8000, "Port of the api, the only door for clients.")
-    venue_port: int = setting(8100, "Port of the exchange simulator.")
+    venue_host: str = setting("127.0.0.1", "Host of the venue.")
+    venue_port: int = setting(8100, "Port of the venue; the exchange simulator listens on it.")
     gateway_port: int = setting(8200, "Internal port of the exchange gateway: webhooks in, health, metrics.")
     price_service_port: int = setting(8300, "Internal port of the price service worker: health, metrics.")
     order_service_port: int = setting(8400, "Internal port of the order service worker: health, metrics.")
@@ -121,7 +122,7 @@ class Infra:
 
     @property
     def venue_url(self) -> str:
-        return f"http://127.0.0.1:{self.venue_port}"
+        return f"http://{self.venue_host}:{self.venue_port}"
 
     def dsn(self, database: str) -> str:
         """libpq URL of one of our databases, `orders` or `prices`."""

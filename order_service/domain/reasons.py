@@ -29,10 +29,10 @@ class Fault:
 
 
 # -- the request itself ------------------------------------------------------------------------------------------------
-BODY_MALFORMED = Code("body_malformed", "The body is not a JSON object: {problem}.", "Send one JSON object in UTF-8.")
-FIELD_MISSING = Code("field_missing", "The field {name} is missing.", "Send it.")
-FIELD_UNKNOWN = Code("field_unknown", "The field {name} is not known here.", "Leave it out; see /docs for the fields.")
-FIELD_TYPE = Code("field_type", "The field has the wrong type: {problem}.", "See /docs for its type.")
+BODY_MALFORMED = Code("invalid_json", "The body is not a JSON object: {problem}.", "Send one JSON object in UTF-8.")
+FIELD_MISSING = Code("missing_field", "The field {name} is missing.", "Send it.")
+FIELD_UNKNOWN = Code("unknown_field", "The field {name} is not known here.", "Leave it out; see /docs for the fields.")
+FIELD_TYPE = Code("invalid_field", "The field has the wrong type: {problem}.", "See /docs for its type.")
 PARAMETER_INVALID = Code("parameter_invalid", "The query parameter {name} is not valid.", "Allowed: {allowed}.")
 KEY_INVALID = Code(
     "idempotency_key_invalid",
@@ -51,7 +51,7 @@ TYPE_UNSUPPORTED = Code("type_not_supported", "Orders of type {value} are not ta
 TIF_UNSUPPORTED = Code(
     "time_in_force_not_supported", "The time in force {value} is not taken.", "timeInForce is DAY, GTC, IOC or FOK."
 )
-SYMBOL_UNKNOWN = Code("symbol_unknown", "{symbol} is not traded here.", "Find symbols with GET /stockPrices/search.")
+SYMBOL_UNKNOWN = Code("symbol_not_traded", "{symbol} is not traded here.", "Find symbols with GET /stockPrices/search.")
 QUANTITY_NOT_WHOLE = Code("quantity_not_whole", "The quantity {quantity} is not a whole number.", "Send whole shares.")
 QUANTITY_TOO_SMALL = Code("quantity_not_positive", "The quantity {quantity} is below 1.", "Order at least one share.")
 QUANTITY_TOO_LARGE = Code(

@@ -294,15 +294,18 @@ def _micros(value: float | None) -> int:
     return round((value or 0) * 1_000_000)
 
 
-async def walk(doors: Doors, expected: TapeFacts, orders: int, play_s: float) -> None:
-    """The scenario: watch, trade while the tape plays, let it end, compare everything."""
-
+async def all_quoted(doors: Doors, expected: TapeFacts) -> None:
     async def quoted() -> bool:
         async with doors.client() as client:
             quotes = {q["symbol"]: q for q in (await client.get("/stockPrices")).json()["quotes"]}
         return set(quotes) == set(expected.rows) and all(q["price"] for q in quotes.values())
 
     await eventually("every symbol has a price", quoted, 60)
+
+
+async def walk(doors: Doors, expected: TapeFacts, orders: int, play_s: float) -> None:
+    """The scenario: watch, trade while the tape plays, let it end, compare everything."""
+    await all_quoted(doors, expected)
     watcher = PriceWatcher(doors, sorted(expected.rows))
     watching = asyncio.create_task(watcher.run())
     try:

@@ -95,7 +95,7 @@ def test_what_the_request_itself_gets_wrong(change: dict[str, Any], code: str, f
 @pytest.mark.parametrize(
     ("wanted", "code", "field"),
     [
-        (ticket(symbol="NONE"), "symbol_unknown", "symbol"),
+        (ticket(symbol="NONE"), "symbol_not_traded", "symbol"),
         (ticket(quantity=1_000_001), "quantity_above_max", "quantity"),
         (ticket(quantity=10**30), "quantity_above_max", "quantity"),
         (ticket(symbol="LOTS", quantity=150), "quantity_off_lot", "quantity"),

@@ -1,0 +1,76 @@
+"""POST /webhooks: the venue tells us of a report. Internal port only; the caller proves itself by signature.
+
+2xx is said only when the report is durable in Kafka; anything else makes the venue send it again, and a report that
+comes twice changes nothing, so a replay within the window is harmless.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+from fastapi import APIRouter, Request, Response
+
+from exchange_gateway.reports.publish import StatusPublisher
+from exchange_gateway.reports.signature import BadSignature, verify
+from exchange_gateway.venue import VenueReport
+from infra.bus import BusError
+from infra.clock import NS_PER_S, Clock
+from infra.contracts import TRACEPARENT, Malformed, decode, encode
+
+log = structlog.get_logger(__name__)
+
+BODY_BYTES_MAX = 64 * 1024
+DURABLE_S_MAX = 4.0
+
+
+def routes(publisher: StatusPublisher, key: bytes, clock: Clock) -> APIRouter:
+    router = APIRouter(tags=["venue"])
+
+    @router.post("/webhooks", status_code=204, response_class=Response)
+    async def take(request: Request) -> Response:
+        body = await _body(request)
+        if body is None:
+            return _refusal(413, "too_large", f"a webhook has at most {BODY_BYTES_MAX} bytes")
+        try:
+            verify(request.headers, body, key, clock.now_ns() // NS_PER_S)
+        except BadSignature as error:
+            return _refusal(401, "bad_signature", str(error))
+        try:
+            report: VenueReport = decode(VenueReport, body)
+        except Malformed as error:
+            return _refusal(400, "malformed", str(error))
+        if not await _durable(publisher, report, request.headers.get(TRACEPARENT, "")):
+            return _refusal(503, "bus_unavailable", "the report could not be stored; send it again")
+        return Response(status_code=204)
+
+    return router
+
+
+async def _body(request: Request) -> bytes | None:
+    """The raw bytes, or None as soon as there are too many."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > BODY_BYTES_MAX:
+            return None
+    return bytes(body)
+
+
+async def _durable(publisher: StatusPublisher, report: VenueReport, traceparent: str) -> bool:
+    try:
+        done = publisher.report(report, "webhook", traceparent)
+        await asyncio.wait({done}, timeout=DURABLE_S_MAX)
+        if not done.done():
+            return False
+        done.result()
+    except BusError as error:
+        log.warning("webhook_not_stored", exec_id=report.exec_id, error=str(error))
+        return False
+    return True
+
+
+def _refusal(status: int, code: str, text: str) -> Response:
+    log.warning("webhook_refused", status=status, code=code, text=text)
+    body = encode({"error": {"code": code, "text": text}})
+    return Response(body, status, media_type="application/json")

@@ -1,0 +1,167 @@
+"""Who may tell us of reports, and when we say that we have one."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Callable
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from exchange_gateway.reports import webhooks
+from exchange_gateway.reports.publish import StatusPublisher
+from exchange_gateway.reports.signature import BadSignature, key_of, signature, verify
+from infra.bus import BusError
+from infra.bus_memory import MemoryBus
+from infra.clock import NS_PER_S, ManualClock
+from infra.contracts import ORDER_STATUS, Headers, Report, decode, encode
+from tests.unit.exchange_gateway.words import TRACE, order_id, read_all, venue_report
+
+NOW_S = 1_700_000_000
+KEY = b"0123456789abcdef0123456789abcdef"
+BODY = encode(venue_report())
+
+
+def signed(body: bytes = BODY, stamp: str = str(NOW_S), key: bytes = KEY, identity: str = "1-1") -> dict[str, str]:
+    return {
+        "webhook-id": identity,
+        "webhook-timestamp": stamp,
+        "webhook-signature": signature(identity, stamp, body, key),
+        "traceparent": TRACE,
+    }
+
+
+def test_the_published_example_of_the_specification() -> None:
+    key = key_of("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    headers = {
+        "webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek",
+        "webhook-timestamp": "1614265330",
+        "webhook-signature": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+    }
+    verify(headers, b'{"test": 2432232314}', key, 1614265330)
+
+
+@pytest.mark.parametrize(
+    ("what", "headers"),
+    [
+        ("no headers", {}),
+        ("no signature", signed() | {"webhook-signature": ""}),
+        ("other key", signed(key=b"x" * 32)),
+        ("other body", signed(body=BODY + b" ")),
+        ("other id", signed() | {"webhook-id": "1-2"}),
+        ("other version", signed() | {"webhook-signature": signed()["webhook-signature"].replace("v1,", "v1a,")}),
+        ("not ascii", signed() | {"webhook-signature": "v1,é"}),
+        ("timestamp moved", signed() | {"webhook-timestamp": str(NOW_S + 1)}),
+        ("too old", signed(stamp=str(NOW_S - 301))),
+        ("from the future", signed(stamp=str(NOW_S + 301))),
+        ("no number", signed(stamp="now")),
+        ("sign", signed(stamp="+1700000000")),
+        ("other digits", signed(stamp="١٧٠٠٠٠٠٠٠٠")),
+        ("huge", signed(stamp="9" * 5000)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_refused(what: str, headers: dict[str, str]) -> None:
+    with pytest.raises(BadSignature):
+        verify(headers, BODY, KEY, NOW_S)
+
+
+@pytest.mark.parametrize("stamp", [NOW_S - 300, NOW_S, NOW_S + 300])
+def test_taken_within_the_window(stamp: int) -> None:
+    verify(signed(stamp=str(stamp)), BODY, KEY, NOW_S)
+
+
+def test_one_of_several_signatures_is_enough() -> None:
+    headers = signed()
+    headers["webhook-signature"] = "v1,AAAA v2,BBBB " + headers["webhook-signature"]
+    verify(headers, BODY, KEY, NOW_S)
+
+
+def test_a_secret_is_base64() -> None:
+    assert key_of("whsec_" + base64.b64encode(KEY).decode()) == KEY
+    with pytest.raises(ValueError, match="whsec_"):
+        key_of("whsec_not base64!")
+
+
+class Door:
+    """The route over a memory bus."""
+
+    def __init__(self) -> None:
+        clock = ManualClock(NOW_S * NS_PER_S)
+        self.bus = MemoryBus(clock)
+        self.publisher = StatusPublisher(self.bus.producer(), clock)
+        app = FastAPI()
+        app.include_router(webhooks.routes(self.publisher, KEY, clock))
+        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway")
+
+    async def post(self, body: bytes = BODY, headers: dict[str, str] | None = None) -> httpx.Response:
+        return await self.client.post("/webhooks", content=body, headers=signed(body) if headers is None else headers)
+
+
+async def test_a_report_is_durable_when_204_is_said() -> None:
+    door = Door()
+    assert (await door.post()).status_code == 204
+    [record] = await read_all(door.bus, ORDER_STATUS)
+    report: Report = decode(Report, record.value)
+    assert (report.source, report.exec_id, report.order_id) == ("webhook", "1700000000-1", order_id())
+    assert record.key == order_id().encode()
+    assert record.header("event-id") == b"1700000000-1700000000-1-webhook"
+    assert record.header("traceparent") == TRACE.encode()
+    assert record.header("schema") == b"1"
+
+
+async def test_a_replay_within_the_window_is_the_same_event_again() -> None:
+    door = Door()
+    for _ in range(2):
+        assert (await door.post()).status_code == 204
+    first, second = await read_all(door.bus, ORDER_STATUS)
+    assert first.header("event-id") == second.header("event-id")
+    assert decode(Report, first.value) == decode(Report, second.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "body", "headers"),
+    [
+        (401, "bad_signature", BODY, {}),
+        (401, "bad_signature", BODY, signed(stamp=str(NOW_S - 301))),
+        (400, "malformed", b"{", signed(b"{")),
+        (400, "malformed", b"{}", signed(b"{}")),
+        (400, "malformed", b"", signed(b"")),
+        (413, "too_large", b"x" * (64 * 1024 + 1), signed(b"x" * (64 * 1024 + 1))),
+    ],
+)
+async def test_refused_and_nothing_published(status: int, code: str, body: bytes, headers: dict[str, str]) -> None:
+    door = Door()
+    answer = await door.post(body, headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+    assert not await read_all(door.bus, ORDER_STATUS)
+
+
+class Deaf:
+    """A producer whose records never become durable, or are refused."""
+
+    def __init__(self, refuse: bool) -> None:
+        self._refuse = refuse
+
+    def send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = ()) -> asyncio.Future[None]:
+        if self._refuse:
+            raise BusError("the producer's queue is full")
+        return asyncio.get_running_loop().create_future()
+
+    async def close(self) -> None:
+        return None
+
+
+@pytest.mark.parametrize("producer", [lambda: Deaf(True), lambda: Deaf(False)])
+async def test_503_while_the_bus_does_not_take_it(
+    producer: Callable[[], Deaf], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "DURABLE_S_MAX", 0.01)
+    clock = ManualClock(NOW_S * NS_PER_S)
+    app = FastAPI()
+    app.include_router(webhooks.routes(StatusPublisher(producer(), clock), KEY, clock))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client:
+        answer = await client.post("/webhooks", content=BODY, headers=signed())
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "bus_unavailable")
