@@ -97,6 +97,7 @@ async def serve_http(app: FastAPI, host: str, port: int, stop: asyncio.Event) ->
         backlog=BACKLOG,
         timeout_graceful_shutdown=3,
         server_header=False,
+        ws_per_message_deflate=False,  # costs both ends far more than it saves on loopback and in a data centre
         date_header=True,
     )
     server = _Server(config)

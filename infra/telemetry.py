@@ -18,6 +18,9 @@ HTTP_SECONDS = Histogram(
 STREAMS = Gauge("xgw_streams", "Open event streams.", ["kind"])
 FRAMES = Counter("xgw_stream_frames_total", "Frames handed to clients' streams.", ["kind"])
 TICKS_STORED = Counter("xgw_ticks_stored_total", "Ticks committed to the store.")
+CACHE_SKIPPED = Counter(
+    "xgw_cache_writes_skipped_total", "Writes of quotes that the cache did not take; the next one heals it."
+)
 TICKS_DROPPED = Counter("xgw_ticks_duplicate_total", "Ticks that were stored before. Normal after a restart.")
 FEED_TICKS = Counter("xgw_feed_ticks_total", "Ticks taken from the venue's feed and sent to the bus.")
 ORDERS_PLACED = Counter("xgw_orders_placed_total", "Orders stored.")

@@ -8,6 +8,7 @@ narrowed down by halving until the one message that cannot be handled is found a
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -65,8 +66,8 @@ class Worker:
         if verdicts:
             await self._patiently(lambda: park(self.producer, self.name, verdicts), stop)
         await self._patiently(lambda: self.subscription.commit(next_offsets(messages)), stop)
-        for message in messages:
-            MESSAGES.labels(message.topic).inc()
+        for topic, count in Counter(message.topic for message in messages).items():
+            MESSAGES.labels(topic).inc(count)
 
     async def _handle(self, messages: Sequence[Message], stop: asyncio.Event) -> list[Park]:
         try:

@@ -87,13 +87,17 @@ async def worker(settings: OrderSettings, bus: Bus, store: OrderStore, clock: Cl
         transient=(*TRANSIENT, BusError, NotYetVisibleError),
     )
 
+    consuming = asyncio.Event()
+
     async def run(stop: asyncio.Event) -> None:
+        consuming.set()
         try:
             await reports.run(stop)
         finally:
+            consuming.clear()
             await producer.close()
 
-    return Service(NAME, FastAPI(title=NAME), {ORDER_STATUS: run})
+    return Service(NAME, FastAPI(title=NAME), {ORDER_STATUS: run}, {ORDER_STATUS: consuming.is_set})
 
 
 @contextlib.asynccontextmanager

@@ -44,15 +44,18 @@ _DAY_VOLATILITY = 0.015
 _AUCTION_SHARE = 0.05
 _SPREAD_BPS = 1.5
 _QUOTE_LOTS = 3.0  # median size of a quote
+# The most traded symbols bear names that people try first, at prices (cents) of the recorded day.
+WELL_KNOWN = {"SPY": 166_00, "AAPL": 580_00, "BAC": 13_90, "IBM": 180_00, "GOOG": 570_00, "AIG": 48_50}
 
 
 def symbol_names(count: int) -> list[str]:
-    """Pronounceable four-letter symbols, the same for every seed."""
+    """The well-known ones, then pronounceable four-letter symbols; the same for every seed."""
     if not 1 <= count <= SYMBOLS_MAX:
         raise ValueError(f"between 1 and {SYMBOLS_MAX} symbols")
+    known = list(WELL_KNOWN)[:count]
     syllables = [a + b for a in "BCDFGHJKLMNPRSTVWXYZ" for b in "AEIOU"]
-    places = [(i * 7919) % SYMBOLS_MAX for i in range(count)]
-    return [syllables[p // 100] + syllables[p % 100] for p in places]
+    places = [(i * 7919) % SYMBOLS_MAX for i in range(count - len(known))]
+    return known + [syllables[p // 100] + syllables[p % 100] for p in places]
 
 
 def volume_shares(count: int) -> Floats:
@@ -92,6 +95,8 @@ class _Market:
 def _opened(symbols: int, rows: int, seed: int) -> _Market:
     random = np.random.default_rng(seed)
     mid = np.clip(np.exp(random.normal(np.log(5000), 0.7, symbols)), 800, 60_000)
+    known = list(WELL_KNOWN.values())[:symbols]
+    mid[: len(known)] = known
     spread = _spreads(random, mid)
     bid = np.floor(mid - spread / 2).astype(np.int64)
     return _Market(random, symbol_names(symbols), rows, mid, bid, bid + spread)

@@ -15,6 +15,7 @@ import structlog
 
 from infra.cache import Cache, CacheDown
 from infra.db import wait
+from infra.telemetry import CACHE_SKIPPED
 from price_service.domain.days import Day
 from price_service.store.cached import MAP, fields
 
@@ -60,6 +61,7 @@ class Mirror:
         except CacheDown as error:
             self._moved |= moved
             self.skipped += 1
+            CACHE_SKIPPED.inc()
             log.warning("cache_write_skipped", error=str(error), skipped=self.skipped, partitions=len(self._moved))
 
     def _fields(self, partitions: set[int]) -> Mapping[str, bytes]:

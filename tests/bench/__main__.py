@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
+from typing import TypeVar
 
 import uvloop
 
@@ -16,6 +17,7 @@ from infra.stack.stack import SERVERS, Stack, throwaway_settings
 from tests.bench import figures, kafka_round_trip, order_to_client, outbox_to_kafka, tick_to_client
 from tests.bench.figures import Figure
 
+R = TypeVar("R")
 RESULTS = Path("bench-results.json")
 SECONDS = 20
 OUTBOX_PER_S, TICKS_PER_S, ORDERS_PER_S = 200, 2_000, 50
@@ -55,8 +57,9 @@ def measured(stack: Stack) -> list[Figure]:
     found += figures.latency_figures(name, ours, ceiling, ("", "≤ 10"), load)
 
     _say("tick at Kafka → SSE client")
+    session = _run(_listed(infra.bootstrap))
     stack.start(["price_service", "api"])
-    ceiling, ours = _run(_ticks(infra.bootstrap, api_url, token))
+    ceiling, ours = _run(_ticks(infra.bootstrap, session, api_url, token))
     name, load = "tick at Kafka → SSE client", f"{TICKS_PER_S}/s over 100 symbols, one client, ingest running"
     found += figures.latency_figures(name, ours, ceiling, ("", "≤ 50"), load)
 
@@ -73,10 +76,14 @@ async def _outbox(bootstrap: str, dsn: str) -> tuple[list[float], list[float]]:
     return ceiling, await outbox_to_kafka.measure(bus, dsn, OUTBOX_PER_S, SECONDS)
 
 
-async def _ticks(bootstrap: str, api_url: str, token: str) -> tuple[list[float], list[float]]:
+async def _listed(bootstrap: str) -> int:
+    return await tick_to_client.list_symbols(KafkaBus(bootstrap, "bench"))
+
+
+async def _ticks(bootstrap: str, session: int, api_url: str, token: str) -> tuple[list[float], list[float]]:
     bus = KafkaBus(bootstrap, "bench")
     ceiling = await kafka_round_trip.measure(bus, TICKS_PER_S, SECONDS / 2)
-    return ceiling, await tick_to_client.measure(bus, api_url, token, TICKS_PER_S, SECONDS)
+    return ceiling, await tick_to_client.measure(bus, session, api_url, token, TICKS_PER_S, SECONDS)
 
 
 async def _orders(bootstrap: str, api_url: str, token: str) -> tuple[list[float], list[float]]:
@@ -86,7 +93,7 @@ async def _orders(bootstrap: str, api_url: str, token: str) -> tuple[list[float]
     return ceiling, await order_to_client.measure(api_url, token, symbol, ORDERS_PER_S, SECONDS)
 
 
-def _run(work: Coroutine[None, None, tuple[list[float], list[float]]]) -> tuple[list[float], list[float]]:
+def _run(work: Coroutine[None, None, R]) -> R:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)
 

@@ -23,15 +23,24 @@ class _Quote(msgspec.Struct):
     time: str | None
 
 
-async def measure(bus: KafkaBus, api_url: str, token: str, per_second: float, seconds: float) -> list[float]:
-    """Milliseconds per delivered quote. Of two ticks of a symbol within one flush only the newer one is delivered; the
-    event time inside the quote says which tick it was."""
+async def list_symbols(bus: KafkaBus) -> int:
+    """Tell the system what is traded, as a venue does when it opens. Returns the session's number."""
     session = time.time_ns() // 1_000_000_000
     producer = bus.producer()
     await producer.send(MARKET_STATUS, b"*", encode(MarketStatus("open", session, time.time_ns())))
     for symbol in SYMBOLS:
         listed = Instrument(symbol, f"Bench {symbol}", 10_000, 1, session, 100_000_000)
         await producer.send(INSTRUMENTS, symbol.encode(), encode(listed))
+    await producer.close()
+    return session
+
+
+async def measure(
+    bus: KafkaBus, session: int, api_url: str, token: str, per_second: float, seconds: float
+) -> list[float]:
+    """Milliseconds per delivered quote. Of two ticks of a symbol within one flush only the newer one is delivered; the
+    event time inside the quote says which tick it was."""
+    producer = bus.producer()
 
     async def emit(number: int) -> None:
         symbol, turn = SYMBOLS[number % len(SYMBOLS)], number // len(SYMBOLS) + 1
