@@ -28,8 +28,8 @@ from exchange_gateway.simulator import app as simulator
 from exchange_gateway.simulator.settings import SimulatorSettings
 from infra.bus_memory import MemoryBus
 from infra.cache_memory import MemoryCache
-from infra.clock import NS_PER_S, Clock, Ids, SystemClock
-from infra.db import MemoryCheckpoints, wait
+from infra.clock import NS_PER_S, Clock, Ids, SystemClock, wait
+from infra.db import MemoryCheckpoints
 from infra.principal import Principal
 from infra.process import Part, Service, run_parts, run_service, stopped_by_signals
 from infra.settings import Infra, SettingsError, load

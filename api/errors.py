@@ -117,8 +117,6 @@ def status_of(code: str) -> int:
 def problem(refused: Refusal, request_id: str, status: int | None = None, headers: Mapping[str, str] = {}) -> Response:
     """The answer to a refusal. Of its `details`, `fix` gets its own place and `retry_after_s` also becomes a header."""
     status = status or status_of(refused.code)
-    known = reasons.CODES.get(refused.code)
-    fix = refused.details.get("fix") or (known.fix if known else None)
     body = {
         "type": f"urn:xgw:problem:{refused.code}",
         "title": _title(status),
@@ -127,7 +125,7 @@ def problem(refused: Refusal, request_id: str, status: int | None = None, header
         "detail": refused.text,
         "field": refused.field,
         "details": {name: value for name, value in refused.details.items() if name != "fix"},
-        "fix": fix,
+        "fix": refused.details.get("fix"),
         "requestId": request_id,
     }
     return Response(_encoder.encode(body), status, {**_headers(refused, status), **headers}, MEDIA_TYPE)

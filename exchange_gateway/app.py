@@ -26,9 +26,9 @@ from exchange_gateway.venue import VenueAway
 from infra.bus import Bus, Producer
 from infra.bus_kafka import KafkaBus
 from infra.clock import Clock, Ids, SystemClock
+from infra.clock import wait as wait_unless
 from infra.contracts import ORDERS
 from infra.db import Checkpoints, PgCheckpoints, engine, leased
-from infra.db import wait as wait_unless
 from infra.http_client import http_client
 from infra.process import Part, Service
 from infra.worker import Worker

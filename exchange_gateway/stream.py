@@ -19,8 +19,8 @@ import structlog
 
 from exchange_gateway.backoff import full_jitter_s
 from infra.clock import Clock
+from infra.clock import wait as wait_unless
 from infra.db import TRANSIENT, Checkpoints
-from infra.db import wait as wait_unless
 
 log = structlog.get_logger(__name__)
 

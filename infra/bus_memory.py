@@ -83,7 +83,9 @@ class MemoryBus:
         waiter = asyncio.get_running_loop().create_future()
         self._waiting.add(waiter)
         try:
-            await asyncio.wait_for(waiter, timeout_s)
+            # Not wait_for: before Python 3.12 it can lose a cancellation that meets the change.
+            async with asyncio.timeout(timeout_s):
+                await waiter
         except TimeoutError:
             return
         finally:

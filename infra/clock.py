@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import random
 import time
 from typing import Protocol
@@ -65,3 +67,10 @@ class Ids:
         millis, counter = self._last >> 12, self._last & 0xFFF
         value = (millis & 0xFFFF_FFFF_FFFF) << 80 | 0x7 << 76 | counter << 64 | 0b10 << 62 | self.random.getrandbits(62)
         return UUID(int=value)
+
+
+async def wait(stop: asyncio.Event, seconds: float) -> None:
+    """Sleep, but not past `stop`."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stop.wait()

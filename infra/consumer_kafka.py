@@ -20,7 +20,6 @@ R = TypeVar("R")
 
 ASK_TIMEOUT_S = 10.0
 ASK_AGAIN_S = 0.05
-FRESH_S_MAX = 2.0
 NOTE_AGAIN_S = 10.0
 # The longest that a consumer's thread is deaf to a close.
 POLL_S_MAX = 0.1
@@ -31,11 +30,12 @@ _LOST = {
     KafkaError.REBALANCE_IN_PROGRESS,
     KafkaError._STATE,
 }
-# What brokers say of a topic that was made a moment ago, until all of them have heard of it.
-_FRESH = {
-    KafkaError.UNKNOWN_TOPIC_OR_PART,
-    KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError.NOT_LEADER_FOR_PARTITION,
+# What brokers say of a topic that was made a moment ago: it exists once all of them have heard of it, and a partition
+# can be asked once its leader knows that it is one. How long each may take, in seconds.
+_FRESH_S_MAX: dict[int | None, float] = {
+    KafkaError.UNKNOWN_TOPIC_OR_PART: 2.0,
+    KafkaError.LEADER_NOT_AVAILABLE: 15.0,
+    KafkaError.NOT_LEADER_FOR_PARTITION: 15.0,
 }
 # The client goes on by itself after these. _MAX_POLL_EXCEEDED: a batch took so long that the group went on without us.
 _TRANSIENT = {
@@ -116,14 +116,15 @@ class KafkaSubscription:
             await asyncio.gather(self._pending, return_exceptions=True)
 
     async def _patiently(self, call: Callable[[], None]) -> None:
-        until_s = self._clock.monotonic_s() + FRESH_S_MAX
+        began_s = self._clock.monotonic_s()
         while True:
             try:
                 return await self._do(call)
             except BusError as error:
-                fresh = isinstance(error.__cause__, KafkaException) and error.__cause__.args[0].code() in _FRESH
-                if not fresh or self._clock.monotonic_s() > until_s:
+                code = error.__cause__.args[0].code() if isinstance(error.__cause__, KafkaException) else None
+                if self._clock.monotonic_s() - began_s >= _FRESH_S_MAX.get(code, 0.0):
                     raise
+                log.info("topic_not_ready", error=str(error))
             await asyncio.sleep(ASK_AGAIN_S)
 
     async def _do(self, call: Callable[[], R]) -> R:

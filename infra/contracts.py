@@ -221,7 +221,7 @@ def decode(kind: type[M] | Any, value: bytes | None) -> M:
         decoder = _decoders[kind] = msgspec.json.Decoder(kind)
     try:
         return decoder.decode(value or b"")  # type: ignore[no-any-return]
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(str(error)) from error
 
 
@@ -230,9 +230,17 @@ def cl_ord_id(order_id: str, request: int) -> str:
     return f"{order_id.replace('-', '')}-{request}"
 
 
+_HEX = frozenset("0123456789abcdef")
+
+
 def order_id_of(cl_ord_id: str) -> str:
     """The order id that a ClOrdID of ours encodes. Raises Malformed for an id that is not ours."""
     digits, dash, request = cl_ord_id.partition("-")
-    if len(digits) != 32 or not dash or not request.isdigit() or not set(digits) <= set("0123456789abcdef"):
+    if (
+        len(digits) != 32
+        or not dash
+        or not (request.isascii() and request.isdigit())
+        or not set(digits) <= set("0123456789abcdef")
+    ):
         raise Malformed(f"{cl_ord_id!r} is not a ClOrdID of ours")
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

@@ -14,6 +14,7 @@ from psycopg import AsyncConnection
 from sqlalchemy.ext.asyncio import AsyncConnection as EngineConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from infra.clock import wait
 from infra.process import Part
 
 log = structlog.get_logger(__name__)
@@ -147,7 +148,7 @@ async def _hold_once(session: AsyncConnection[tuple[object, ...]], name: str, pa
     log.info("lease_taken", lease=name)
     ended = asyncio.Event()
     work = asyncio.ensure_future(part(ended))
-    watching = asyncio.ensure_future(_until_lost(session))
+    watching = asyncio.ensure_future(_until_lost(session, ended))
     stopping = asyncio.ensure_future(stop.wait())
     try:
         await asyncio.wait({work, watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -165,16 +166,12 @@ async def _hold_once(session: AsyncConnection[tuple[object, ...]], name: str, pa
             raise error
 
 
-async def _until_lost(session: AsyncConnection[tuple[object, ...]]) -> None:
-    """Returns never; raises as soon as the session's connection is gone."""
-    while True:
-        await asyncio.wait_for(session.execute("SELECT 1"), LEASE_ANSWER_S)
+async def _until_lost(session: AsyncConnection[tuple[object, ...]], ended: asyncio.Event) -> None:
+    """Raises as soon as the session's connection is gone. Looks at `ended` too: before Python 3.12 a cancellation that
+    meets the answer it waits for (in the driver's own `wait_for`) can be lost."""
+    while not ended.is_set():
+        async with asyncio.timeout(LEASE_ANSWER_S):
+            await session.execute("SELECT 1")
         # Waits on the socket, so a connection that the server closes is noticed at once.
         async for _ in session.notifies(timeout=LEASE_POLL_S):
             pass
-
-
-async def wait(stop: asyncio.Event, seconds: float) -> None:
-    """Sleep, but not past `stop`."""
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), seconds)

@@ -17,8 +17,8 @@ import structlog
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from infra.bus import BusError, Message, Producer, Subscription, next_offsets
+from infra.clock import wait as wait_unless
 from infra.db import TRANSIENT
-from infra.db import wait as wait_unless
 from infra.dlq.park import Park, park
 from infra.telemetry import MESSAGES
 

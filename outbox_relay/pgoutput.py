@@ -30,6 +30,10 @@ class Unchanged(enum.Enum):
 
 Value = str | None | Unchanged
 
+# Start and end of the log and the sender's clock; end, clock, and whether to reply.
+_WAL_DATA = struct.Struct(">QQQ")
+_KEEPALIVE = struct.Struct(">QQB")
+
 
 # -- frames ------------------------------------------------------------------------------------------------------------
 
@@ -53,14 +57,16 @@ class Keepalive:
 
 def frame(data: bytes) -> WalData | Keepalive:
     """One frame of the copy stream."""
-    body = _Reader(data)
-    match kind := body.byte():
-        case b"w":
-            start, end, _ = body.uint64(), body.uint64(), body.uint64()
-            return WalData(start, end, body.rest())
-        case b"k":
-            end, _ = body.uint64(), body.uint64()
-            return Keepalive(end, body.byte() != b"\0")
+    kind = data[:1]
+    try:
+        if kind == b"w":
+            start, end, _ = _WAL_DATA.unpack_from(data, 1)
+            return WalData(start, end, data[1 + _WAL_DATA.size :])
+        if kind == b"k":
+            end, _, reply = _KEEPALIVE.unpack_from(data, 1)
+            return Keepalive(end, reply != 0)
+    except struct.error as error:
+        raise ProtocolError(f"a frame {kind!r} of {len(data)} bytes is cut: {error}") from error
     raise ProtocolError(f"unknown frame {kind!r}")
 
 
@@ -186,18 +192,41 @@ def _insert(body: _Reader) -> Insert:
     number = body.uint32()
     if (mark := body.byte()) != b"N":
         raise ProtocolError(f"an insert must bring a new row, not {mark!r}")
-    return Insert(number, tuple(_value(body) for _ in range(body.uint16())))
+    return Insert(number, _values(body.rest()))
 
 
-def _value(body: _Reader) -> Value:
-    match kind := body.byte():
-        case b"t":
-            return body.utf8(body.uint32())
-        case b"n":
-            return None
-        case b"u":
-            return Unchanged.TOAST
-    raise ProtocolError(f"unknown kind of value {kind!r}; binary values were not asked for")
+def _values(data: bytes) -> tuple[Value, ...]:
+    """The columns of a row. Written without the reader's calls: most of the relay's own time is spent here."""
+    values: list[Value] = []
+    count, at = int.from_bytes(data[:2], "big"), 2
+    if len(data) < 2:
+        raise ProtocolError("cut: a row without its number of columns")
+    for _ in range(count):
+        match kind := data[at : at + 1]:
+            case b"t":
+                start = at + 5
+                at = start + int.from_bytes(data[at + 1 : start], "big")
+                if start > len(data) or at > len(data):
+                    raise ProtocolError(f"cut: a value ends at byte {at} of {len(data)}")
+                values.append(_text(data[start:at]))
+                continue
+            case b"n":
+                values.append(None)
+            case b"u":
+                values.append(Unchanged.TOAST)
+            case b"":
+                raise ProtocolError(f"cut: {len(values)} columns of {count}")
+            case _:
+                raise ProtocolError(f"unknown kind of value {kind!r}; binary values were not asked for")
+        at += 1
+    return tuple(values)
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise ProtocolError(f"text is not UTF-8: {error}") from error
 
 
 class _Reader:
@@ -229,15 +258,9 @@ class _Reader:
         end = self._data.find(b"\0", self._at)
         if end < 0:
             raise ProtocolError(f"text without an end at byte {self._at}")
-        found = self.utf8(end - self._at)
+        found = _text(self._take(end - self._at))
         self._at += 1
         return found
-
-    def utf8(self, length: int) -> str:
-        try:
-            return self._take(length).decode()
-        except UnicodeDecodeError as error:
-            raise ProtocolError(f"text is not UTF-8: {error}") from error
 
     def rest(self) -> bytes:
         return self._take(len(self._data) - self._at)

@@ -14,7 +14,7 @@ from typing import Any
 
 from psycopg import AsyncConnection
 
-from infra.db import wait
+from infra.clock import wait
 from infra.outbox import OutboxRow
 from outbox_relay.relay import Entry, Source
 from outbox_relay.slot_pg import COLUMNS, nanoseconds

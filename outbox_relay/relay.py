@@ -18,8 +18,8 @@ from typing import Protocol
 import structlog
 
 from infra.bus import Bus, BusError, Producer
-from infra.clock import NS_PER_S, Clock
-from infra.db import TRANSIENT, wait
+from infra.clock import NS_PER_S, Clock, wait
+from infra.db import TRANSIENT
 from infra.outbox import OutboxRow, record_headers
 from infra.telemetry import OUTBOX_LAG_SECONDS, OUTBOX_PUBLISHED
 
@@ -153,6 +153,7 @@ class _Flow:
         self._confirmed: int | None = None
         self._moved = asyncio.Event()
         self._room = asyncio.Event()
+        self._over = False
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self, stop: asyncio.Event, unacknowledged_max: int) -> None:
@@ -161,6 +162,7 @@ class _Flow:
         try:
             done, _ = await asyncio.wait({reading, confirming, self._failed}, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._over = True  # a cancellation alone can be lost in a driver's `wait_for` before Python 3.12
             await _cancelled(reading, confirming)
         for task in done:
             task.result()
@@ -174,7 +176,7 @@ class _Flow:
             self._failed.exception()  # it was raised, or came too late to matter
 
     async def _read(self, stop: asyncio.Event, unacknowledged_max: int) -> None:
-        while not stop.is_set():
+        while not stop.is_set() and not self._over:
             if self._progress.outstanding >= unacknowledged_max:
                 self._room.clear()
                 await wait(self._room, LOOK_S)
@@ -211,7 +213,7 @@ class _Flow:
         return settled
 
     async def _confirm_always(self) -> None:
-        while True:
+        while not self._over:
             await self._moved.wait()
             self._moved.clear()
             await self._confirm()

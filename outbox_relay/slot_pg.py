@@ -16,8 +16,8 @@ from typing import Any, Literal
 import structlog
 from psycopg import AsyncConnection, errors
 
-from infra.clock import NS_PER_S
-from infra.db import Checkpoints, wait
+from infra.clock import NS_PER_S, wait
+from infra.db import Checkpoints
 from infra.outbox import OutboxRow
 from outbox_relay.relay import Entry
 

@@ -19,8 +19,8 @@ from psycopg import AsyncConnection, errors
 from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGconn
 
-from infra.clock import Clock
-from infra.db import Checkpoints, wait
+from infra.clock import Clock, wait
+from infra.db import Checkpoints
 from infra.outbox import PUBLICATION, SLOT, OutboxRow
 from infra.telemetry import SLOT_LAG_BYTES
 from outbox_relay import pgoutput
@@ -127,7 +127,8 @@ class WalSource:
             self._report()
             self._pgconn.put_copy_end()
             self._pgconn.flush()
-            await asyncio.wait_for(self._end_of_stream(), FAREWELL_S)
+            async with asyncio.timeout(FAREWELL_S):
+                await self._end_of_stream()
 
     def _drain(self) -> list[Entry]:
         """What the connection has received, up to a batch; the rest waits for the next call."""
@@ -274,12 +275,19 @@ async def _start(pgconn: PGconn, slot: Slot) -> None:
 
 async def _readable(socket: int, wait_s: float) -> bool:
     loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_reader(socket, ready.set)
+    ready = loop.create_future()
+    loop.add_reader(socket, _settle, ready)
     try:
-        await asyncio.wait_for(ready.wait(), wait_s)
+        # Not wait_for: before Python 3.12 it can lose a cancellation that meets the data.
+        async with asyncio.timeout(wait_s):
+            await ready
     except TimeoutError:
         return False
     finally:
         loop.remove_reader(socket)
     return True
+
+
+def _settle(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from bisect import bisect_right
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from exchange_gateway.simulator.columns import Rows, Tape, rows_of
 from exchange_gateway.simulator.desk import Desk
 from exchange_gateway.simulator.feed import Feed
 from exchange_gateway.simulator.messages import Numbered
-from infra.clock import NS_PER_S, Clock
+from infra.clock import NS_PER_S, Clock, wait
 from infra.contracts import Instrument, Quote, Tick, Trade
 
 log = structlog.get_logger(__name__)
@@ -76,7 +75,7 @@ class Replay:
         passes = 0
         while not stop.is_set() and (not self._pace.loops or passes < self._pace.loops):
             if passes:
-                await _pause(stop, self._pace.session_pause_s)
+                await wait(stop, self._pace.session_pause_s)
                 self._assign(self._clock.now_ns())
             await self._until_session(stop)
             if not stop.is_set():
@@ -103,7 +102,7 @@ class Replay:
             early_ns = self._session * NS_PER_S - self._clock.now_ns()
             if early_ns <= 0:
                 return
-            await _pause(stop, early_ns / NS_PER_S)
+            await wait(stop, early_ns / NS_PER_S)
 
     async def _pass(self, stop: asyncio.Event) -> None:
         at_ns = self._first_ns() if self._pace.tape_clock else self._clock.now_ns()
@@ -158,7 +157,7 @@ class Replay:
             await asyncio.sleep(0)  # behind, or a full frame: go on at once, but let others in
         elif upto == start:
             due_s = (rows.ts_ns[start] - tape_ns) / NS_PER_S / self._pace.speed
-            await _pause(stop, max(due_s - played_s, self._pace.flush_s))
+            await wait(stop, max(due_s - played_s, self._pace.flush_s))
         else:
             await asyncio.sleep(self._pace.flush_s)
         return upto
@@ -196,12 +195,6 @@ class Replay:
         if made:
             self._desk.market(made, now_ns)
         self._feed.publish(ticks)
-
-
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    """Sleep, but not past `stop`."""
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), seconds)
 
 
 async def _first(*waits: Coroutine[Any, Any, Any]) -> None:

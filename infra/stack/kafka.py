@@ -13,7 +13,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from infra.contracts import TOPICS, Topic
+from infra.contracts import DLQ_SUFFIX, TOPICS, Topic
 from infra.stack.errors import StackError
 from infra.stack.layout import Layout
 from infra.stack.settings import StackSettings
@@ -100,10 +100,17 @@ def trouble(bootstrap: str, timeout_s: float) -> str | None:
     return None if brokers else "no broker has registered yet"
 
 
+DEAD_LETTER_BYTES_MAX = 2 << 20
+
+
 def topic_config(topic: Topic) -> dict[str, str]:
     if topic.cleanup == "compact":
         return {"cleanup.policy": "compact"}
-    return {"cleanup.policy": "delete", "retention.ms": str(topic.retention_ms)}
+    config = {"cleanup.policy": "delete", "retention.ms": str(topic.retention_ms)}
+    if topic.name.endswith(DLQ_SUFFIX):
+        # The largest message of the source and the headers that say why it is here.
+        config["max.message.bytes"] = str(DEAD_LETTER_BYTES_MAX)
+    return config
 
 
 def create_topics(bootstrap: str, topics: tuple[Topic, ...] = TOPICS, timeout_s: float = 30) -> list[str]:

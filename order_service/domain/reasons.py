@@ -29,10 +29,6 @@ class Fault:
 
 
 # -- the request itself ------------------------------------------------------------------------------------------------
-BODY_MALFORMED = Code("invalid_json", "The body is not a JSON object: {problem}.", "Send one JSON object in UTF-8.")
-FIELD_MISSING = Code("missing_field", "The field {name} is missing.", "Send it.")
-FIELD_UNKNOWN = Code("unknown_field", "The field {name} is not known here.", "Leave it out; see /docs for the fields.")
-FIELD_TYPE = Code("invalid_field", "The field has the wrong type: {problem}.", "See /docs for its type.")
 PARAMETER_INVALID = Code("parameter_invalid", "The query parameter {name} is not valid.", "Allowed: {allowed}.")
 KEY_INVALID = Code(
     "idempotency_key_invalid",

@@ -9,8 +9,8 @@ from types import MappingProxyType
 import structlog
 
 from infra.bus import Bus, BusError, Message, Subscription
+from infra.clock import wait
 from infra.contracts import INSTRUMENTS, Instrument, Malformed, decode
-from infra.db import wait
 from order_service.domain.checks import Listing
 
 log = structlog.get_logger(__name__)

@@ -11,6 +11,7 @@ import msgspec
 from fastapi import APIRouter, Depends, Header, Request, Response
 
 from infra.principal import Principal
+from infra.reasons import INVALID_FIELD, INVALID_JSON, MISSING_FIELD, UNKNOWN_FIELD, refusal
 from infra.refusal import Refusal
 from order_service.domain import reasons
 from order_service.placing.desk import Desk
@@ -112,14 +113,18 @@ def decoded(body: bytes) -> PlaceOrderBody:
     except msgspec.ValidationError as error:
         raise _wrong(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise refuse(reasons.BODY_MALFORMED, problem=str(error)) from None
+        raise _unreadable(str(error)) from None
 
 
 def _wrong(problem: str) -> Refusal:
     if missing := _MISSING.search(problem):
-        return refuse(reasons.FIELD_MISSING, missing[1], name=missing[1])
+        return refusal(MISSING_FIELD, f"The field {missing[1]} is missing.", missing[1])
     if unknown := _UNKNOWN.search(problem):
-        return refuse(reasons.FIELD_UNKNOWN, unknown[1], name=unknown[1])
+        return refusal(UNKNOWN_FIELD, f"The field {unknown[1]} is not known here.", unknown[1])
     if place := _PLACE.search(problem):
-        return refuse(reasons.FIELD_TYPE, place[2], problem=place[1])
-    return refuse(reasons.BODY_MALFORMED, problem=problem)
+        return refusal(INVALID_FIELD, f"The field has the wrong type: {place[1]}.", place[2])
+    return _unreadable(problem)
+
+
+def _unreadable(problem: str) -> Refusal:
+    return refusal(INVALID_JSON, f"The body is not a JSON object: {problem}.", "body")

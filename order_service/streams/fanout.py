@@ -14,8 +14,8 @@ import msgspec
 import structlog
 
 from infra.bus import Bus, BusError, Message, Subscription
+from infra.clock import wait
 from infra.contracts import ORDER_EVENTS
-from infra.db import wait
 from infra.sse import frame
 from order_service.store.order_json import Seen, client_event
 

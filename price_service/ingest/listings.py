@@ -7,8 +7,8 @@ import asyncio
 import structlog
 
 from infra.bus import Bus
+from infra.clock import wait
 from infra.contracts import INSTRUMENTS, Instrument, Malformed, decode
-from infra.db import wait
 from price_service.ingest.ports import TickStore
 from price_service.store.records import StoreAway
 

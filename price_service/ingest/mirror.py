@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 import structlog
 
 from infra.cache import Cache, CacheDown
-from infra.db import wait
+from infra.clock import wait
 from infra.telemetry import CACHE_SKIPPED
 from price_service.domain.days import Day
 from price_service.store.cached import MAP, fields

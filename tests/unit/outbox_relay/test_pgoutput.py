@@ -83,7 +83,7 @@ def test_what_an_insert_only_reader_ignores(data: bytes, kind: str) -> None:
         (b"R\0\0\0\5\xff\xfe\0", "not UTF-8"),
         (struct.pack(">cIc", b"I", 5, b"K"), "an insert must bring a new row"),
         (struct.pack(">cIcH", b"I", 5, b"N", 1) + b"b\0\0\0\1x", "binary values were not asked for"),
-        (struct.pack(">cIcH", b"I", 5, b"N", 1) + b"t\0\0\0\5abc", "2 more expected"),
+        (struct.pack(">cIcH", b"I", 5, b"N", 1) + b"t\0\0\0\5abc", "cut: a value ends at byte 12 of 10"),
     ],
 )
 def test_a_clear_error(data: bytes, says: str) -> None:
