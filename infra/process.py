@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -21,6 +22,7 @@ log = structlog.get_logger(__name__)
 
 STOP_TIMEOUT_S = 4.5
 BACKLOG = 4096
+THREAD_SWITCH_S = 0.0005
 
 Part = Callable[[asyncio.Event], Awaitable[None]]
 Ready = Callable[[], bool]
@@ -133,6 +135,8 @@ def run(
             async with opened(stop) as service:
                 await run_service(service, host, port, stop)
 
+    # A Kafka thread that has a message waits for the event loop to give way: by default up to 5 ms, at every hop.
+    sys.setswitchinterval(THREAD_SWITCH_S)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())
 

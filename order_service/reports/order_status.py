@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import structlog
 
 from infra.bus import Message
@@ -20,11 +21,35 @@ from order_service.store.unit import Unit, Want
 
 log = structlog.get_logger(__name__)
 GROUP = "order-service"
+SETTLED_MAX = 20_000
 
 
 class NotYetVisibleError(Exception):
     """A report for an order that is not in the store. With change data capture its row can become visible a moment
     after the command was published, so one more look is taken before the report is parked."""
+
+
+class Settled:
+    """The exchange's reports that this worker has settled, in effect or without one. Each is told three times (answer,
+    webhook, drop copy); the copies need not ask the store again. What is forgotten, the store still dedupes."""
+
+    def __init__(self, reports_max: int = SETTLED_MAX) -> None:
+        self._reports_max = reports_max
+        self._told: dict[Report, None] = {}
+
+    def __contains__(self, report: Report) -> bool:
+        return report.exec_id is not None and _content(report) in self._told
+
+    def add(self, report: Report) -> None:
+        if report.exec_id is not None:
+            self._told[_content(report)] = None
+            if len(self._told) > self._reports_max:
+                del self._told[next(iter(self._told))]
+
+
+def _content(report: Report) -> Report:
+    """What the exchange said, without who carried it and when: a copy with other numbers is no copy."""
+    return msgspec.structs.replace(report, source="answer", received_ns=0, attempts=0)
 
 
 class OrderStatus:
@@ -34,6 +59,7 @@ class OrderStatus:
         self._ids = ids
         self._asker = system(GROUP)
         self._looked_for: frozenset[str] = frozenset()
+        self._settled = Settled()
 
     async def handle(self, messages: Sequence[Message]) -> list[Park]:
         """Apply what can be applied, durably; returns what never can be."""
@@ -45,7 +71,9 @@ class OrderStatus:
             except Malformed as error:
                 parked.append(Park(message, "malformed", str(error)))
                 continue
-            if isinstance(said, Heard):
+            if isinstance(said, Heard) and said.report in self._settled:
+                REPORTS_IGNORED.labels("settled").inc()
+            elif isinstance(said, Heard):
                 reports.append((message, said))
             else:
                 parked.append(Park(message, said.code, said.text))
@@ -74,6 +102,8 @@ class OrderStatus:
             _count(said, verdict)
             if isinstance(verdict, Unusable):
                 parked.append(Park(message, verdict.code, verdict.text))
+            else:
+                self._settled.add(said.report)
         return parked
 
     def _look_again(self, missing: frozenset[str]) -> None:

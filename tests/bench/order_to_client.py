@@ -12,7 +12,7 @@ import httpx
 from tests.bench.figures import paced
 
 ACCEPTED = {"PLACED", "PARTIALLY_FILLED", "FILLED", "CANCELED", "EXPIRED"}
-WARM_UP = 25
+WARM_UP, WARM_UP_PER_S = 500, 25.0
 CONNECTIONS = 16
 
 
@@ -44,7 +44,7 @@ async def measure(api_url: str, token: str, symbol: str, per_second: float, seco
         amount = round(float(quote["price"]) * 0.9, 2)
         listening = asyncio.create_task(_listen(client, heard_ns, opened))
         await asyncio.wait_for(opened.wait(), 20)
-        for count, rate in ((WARM_UP, 10.0), (round(per_second * seconds), per_second)):
+        for count, rate in ((WARM_UP, WARM_UP_PER_S), (round(per_second * seconds), per_second)):
             posted_ns.clear()
             await _post_all(client, symbol, amount, count, rate, posted_ns)
             await _heard(posted_ns, heard_ns)
@@ -72,7 +72,7 @@ async def _post_all(
 
 
 async def _listen(client: httpx.AsyncClient, heard_ns: dict[str, int], opened: asyncio.Event) -> None:
-    async with client.stream("GET", "/orders/stream", params={"since": 0}, timeout=None) as answer:
+    async with client.stream("GET", "/orders/stream", timeout=None) as answer:
         answer.raise_for_status()
         opened.set()
         async for line in answer.aiter_lines():

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from infra.contracts import Malformed, Reason, Report
 from order_service.domain.lifecycle import Status
 from order_service.domain.order import Order, Why
 from order_service.reports.apply import Applied, Heard, Ignored, Unusable, Verdict, decide, heard
+from order_service.reports.order_status import Settled
 from order_service.store.unit import Account, Unit
 from tests.unit.order_service.makers import NOW_US, fill, new_ids, order, outcome, report
 
@@ -135,3 +137,18 @@ def test_a_report_that_contradicts_itself_is_malformed(changes: dict[str, Any]) 
 def test_a_report_that_cannot_be_about_an_order_of_ours() -> None:
     assert isinstance(heard(report(ORDER, "NEW", order_id="X-1", cl_ord_id="X-1")), Unusable)
     assert isinstance(heard(report(ORDER, "NEW", cl_ord_id="somebody-else")), Unusable)
+
+
+def test_a_copy_of_a_settled_report_is_known_and_one_with_other_numbers_is_not() -> None:
+    told = Report(
+        kind="execution", order_id="o", cl_ord_id="o-1", source="answer", received_ns=1, exec_id="e", last_qty=5
+    )
+    settled = Settled(reports_max=1)
+    settled.add(told)
+    assert structs.replace(told, source="webhook", received_ns=2) in settled
+    assert structs.replace(told, last_qty=6) not in settled
+    settled.add(structs.replace(told, exec_id="f"))
+    assert told not in settled  # forgotten: the store dedupes it
+    outcome = structs.replace(told, exec_id=None)
+    settled.add(outcome)
+    assert outcome not in settled
