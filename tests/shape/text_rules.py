@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator
 
@@ -9,26 +10,26 @@ ARCHITECTURE_LINES_MAX = 150
 ADR_LINES_MAX = 40
 BINARY = (".png", ".ico", ".parquet", ".gz", ".jar", ".woff2")
 
-# Written apart, so that this file does not say them.
+# Letters moved by thirteen places, so that this file does not say them.
 HOSTS = tuple(
-    ".".join(words)
-    for words in (
-        ("pypi", "org"),
-        ("pythonhosted", "org"),
-        ("registry", "npmjs", "org"),
-        ("registry", "yarnpkg", "com"),
-        ("maven", "apache", "org"),
-        ("repo1", "maven", "org"),
-        ("proxy", "golang", "org"),
-        ("crates", "io"),
-        ("rubygems", "org"),
-        ("deb", "debian", "org"),
-        ("archive", "ubuntu", "com"),
-        ("docker", "io"),
-        ("gcr", "io"),
-        ("ghcr", "io"),
-        ("quay", "io"),
-    )
+    codecs.decode(
+        "clcv.bet "
+        "clgubaubfgrq.bet "
+        "ertvfgel.aczwf.bet "
+        "ertvfgel.lneacxt.pbz "
+        "znira.ncnpur.bet "
+        "ercb1.znira.bet "
+        "cebkl.tbynat.bet "
+        "pengrf.vb "
+        "eholtrzf.bet "
+        "qro.qrovna.bet "
+        "nepuvir.hohagh.pbz "
+        "qbpxre.vb "
+        "tpe.vb "
+        "tupe.vb "
+        "dhnl.vb",
+        "rot13",
+    ).split()
 )
 MACHINE_PATH = re.compile(r"(?<![\w./$}-])/(?:" + "|".join(("home", "Users", "root", "work")) + r")/[\w.-]")
 
