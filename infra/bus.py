@@ -11,7 +11,12 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
+import structlog
+
+from infra.clock import wait
 from infra.contracts import Headers
+
+log = structlog.get_logger(__name__)
 
 
 class TopicPartition(NamedTuple):
@@ -92,6 +97,19 @@ class Bus(Protocol):
         whatever is sent afterwards will be seen.
         """
         ...
+
+
+RETRY_S = 1.0
+
+
+async def insisting(what: str, reading: Callable[[asyncio.Event], Awaitable[None]], stop: asyncio.Event) -> None:
+    """Read until `stop`; a bus that is away is tried again, so that what needs no bus goes on meanwhile."""
+    while not stop.is_set():
+        try:
+            await reading(stop)
+        except BusError as error:
+            log.warning("bus_cannot_be_read", what=what, error=str(error))
+            await wait(stop, RETRY_S)
 
 
 def next_offsets(messages: Iterable[Message]) -> dict[TopicPartition, int]:

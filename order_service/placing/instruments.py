@@ -8,13 +8,11 @@ from types import MappingProxyType
 
 import structlog
 
-from infra.bus import Bus, BusError, Message, Subscription
-from infra.clock import wait
+from infra.bus import Bus, Message, insisting
 from infra.contracts import INSTRUMENTS, Instrument, Malformed, decode
 from order_service.domain.checks import Listing
 
 log = structlog.get_logger(__name__)
-RETRY_S = 1.0
 MESSAGES_MAX = 1000
 
 
@@ -30,16 +28,11 @@ class Catalogue:
         return bool(self.listings)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Follow the topic until `stop`; a bus that is away is tried again, on what is known meanwhile."""
-        while not stop.is_set():
-            try:
-                subscription = await self._bus.read([INSTRUMENTS], "earliest")
-                await self._follow(subscription, stop)
-            except BusError as error:
-                log.warning("instruments_cannot_be_read", error=str(error))
-                await wait(stop, RETRY_S)
+        """Follow the topic until `stop`, on what is known while the bus is away."""
+        await insisting(INSTRUMENTS, self._follow, stop)
 
-    async def _follow(self, subscription: Subscription, stop: asyncio.Event) -> None:
+    async def _follow(self, stop: asyncio.Event) -> None:
+        subscription = await self._bus.read([INSTRUMENTS], "earliest")
         try:
             while not stop.is_set():
                 if messages := await subscription.batch(MESSAGES_MAX, self._poll_s):

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import structlog
 
-from infra.bus import Bus, Message, Offsets, Subscription, TopicPartition
+from infra.bus import Bus, Message, Offsets, Subscription, TopicPartition, insisting
 from infra.cache import Cache, CacheDown
 from infra.clock import NS_PER_MS, Clock
 from infra.contracts import INSTRUMENTS, MARKET_STATUS, PRICES, Instrument, Malformed, MarketStatus, Tick, decode
@@ -68,6 +68,13 @@ class Hub:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Follow `prices` until `stop`."""
+        await insisting(PRICES, self._follow_prices, stop)
+
+    async def follow_listings(self, stop: asyncio.Event) -> None:
+        """Follow `instruments` and `market-status` until `stop`."""
+        await insisting(INSTRUMENTS, self._follow_listings, stop)
+
+    async def _follow_prices(self, stop: asyncio.Event) -> None:
         started_ms = self._now_ms()
         subscription = await self._bus.read([PRICES], await self._warm())
         wait_s = self._first_wait_s
@@ -85,8 +92,7 @@ class Hub:
         finally:
             await subscription.close()
 
-    async def follow_listings(self, stop: asyncio.Event) -> None:
-        """Follow `instruments` and `market-status` until `stop`."""
+    async def _follow_listings(self, stop: asyncio.Event) -> None:
         subscription = await self._bus.read([INSTRUMENTS, MARKET_STATUS], "earliest")
         try:
             while not stop.is_set():
