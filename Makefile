@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs reset test test-full bench demo token lint fmt lock install
+.PHONY: help up down status logs reset test test-full test-debezium simulate bench demo token lint fmt lock install
 
 PYTHON ?= python3
 VENV := .venv
@@ -45,10 +45,16 @@ install: $(INSTALLED) ## install the servers, start nothing
 	@$(STACK) install
 
 test: lint install ## lint, types and all tests; real servers on ports of their own
-	@$(BIN)/pytest -m "not full"
+	@$(BIN)/pytest -m "not full and not debezium"
+
+test-debezium: $(INSTALLED) install ## a stock Debezium connector in the relay's place publishes the same records
+	@$(BIN)/pytest -m debezium tests/real/test_debezium.py
 
 test-full: lint install ## the long proofs: kills, soaks, foreign clients
 	@$(BIN)/pytest -m full
+
+simulate: $(INSTALLED) ## bad days on the twins in virtual time: SEEDS=n ORDERS=m FROM=seed
+	@$(BIN)/python -m tests.simulation $(if $(SEEDS),--seeds $(SEEDS)) $(if $(ORDERS),--orders $(ORDERS)) $(if $(FROM),--from $(FROM))
 
 bench: $(INSTALLED) ## measure on real servers; prints a table, writes bench-results.json
 	@$(BIN)/python -m tests.bench

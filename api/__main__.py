@@ -12,10 +12,11 @@ from functools import partial
 from api import app, roles
 from api.app import Opener
 from api.auth.tokens import WeakSecret, key_of
+from api.ops import doors as ops
 from api.roles import Door
 from api.settings import ApiSettings
 from infra.process import Service, run
-from infra.settings import SettingsError, load
+from infra.settings import Infra, SettingsError, load
 from infra.telemetry import configure_logging
 from order_service import app as orders
 from order_service.settings import OrderSettings
@@ -32,6 +33,9 @@ def openers(chosen: Sequence[Door], environ: Mapping[str, str]) -> dict[Door, Op
         found["prices"] = partial(prices.open_doors, load(PriceSettings, environ))
     if "orders" in chosen:
         found["orders"] = partial(orders.open_doors, load(OrderSettings, environ))
+    if "ops" in chosen:
+        offered = [partial(orders.open_operators, load(OrderSettings, environ))]
+        found["ops"] = partial(ops.open_doors, load(Infra, environ), offered)
     return found
 
 

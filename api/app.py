@@ -39,7 +39,7 @@ class Doors(Protocol):
     def ready(self) -> Mapping[str, Ready]: ...
 
     def routers(self, principal: PrincipalDependency) -> list[APIRouter]:
-        """Its routes; each that touches an account depends on `principal`."""
+        """Its routes; each that touches an account depends on `principal`. The door `ops` admits operators only."""
         ...
 
 
@@ -81,12 +81,13 @@ def build(settings: ApiSettings, doors: Mapping[Door, Doors], roles: tuple[Door,
     )
     errors.install(app)
     docs.add_page(app, docs.installed_assets())
-    for door in doors.values():
-        for router in door.routers(principal):
+    operator = require(principal, "operator")
+    for role, door in doors.items():
+        # Behind the door `ops` are the operators' routes, also those that a service offers (`OpsDoors.services`).
+        for router in door.routers(operator if role == "ops" else principal):
             app.include_router(router)
     if "ops" in roles:
-        ready = _merged(doors, lambda d: d.ready)
-        app.include_router(ops.router(require(principal, "operator"), roles, ready))
+        app.include_router(ops.router(operator, roles, _merged(doors, lambda d: d.ready)))
     return app
 
 

@@ -20,6 +20,7 @@ import uvloop
 
 from api import app as api_app
 from api.auth.tokens import issue, key_of
+from api.ops.doors import OpsDoors
 from api.roles import DOORS, Door
 from api.settings import ApiSettings
 from exchange_gateway import app as gateway
@@ -30,13 +31,18 @@ from infra.bus_memory import MemoryBus
 from infra.cache_memory import MemoryCache
 from infra.clock import NS_PER_S, Clock, Ids, SystemClock, wait
 from infra.db import MemoryCheckpoints
+from infra.dlq.letters_memory import MemoryLetters
+from infra.dlq.replay import LocalTurn, Replay
 from infra.principal import Principal
 from infra.process import Part, Service, run_parts, run_service, stopped_by_signals
 from infra.settings import Infra, SettingsError, load
+from infra.switches import MemorySwitches
 from infra.telemetry import configure_logging
 from order_service import app as orders
 from order_service.settings import OrderSettings
 from order_service.store.memory import MemoryOrders
+from order_service.store.memory_books import MemoryBooks
+from order_service.store.memory_watch import MemoryBreaks, MemoryWatch
 from outbox_relay import app as relay
 from price_service import app as prices
 from price_service.settings import Settings as PriceSettings
@@ -75,25 +81,47 @@ async def opened(
     clock = SystemClock()
     ids = Ids(clock)
     bus, cache = MemoryBus(clock, retained_max=records_max), MemoryCache(clock)
-    order_store, price_store = MemoryOrders(), MemoryPrices()
+    order_store, price_store, letters = MemoryOrders(), MemoryPrices(), MemoryLetters(clock)
     infra, order_settings = load(Infra, environ), load(OrderSettings, environ)
     price_settings = load(PriceSettings, environ)
     async with contextlib.AsyncExitStack() as stack:
         venue = await stack.enter_async_context(simulator.opened(load(SimulatorSettings, environ), stop, clock))
         door = await stack.enter_async_context(
-            gateway.connected(load(GatewaySettings, environ), bus, MemoryCheckpoints(), clock, ids)
+            gateway.connected(load(GatewaySettings, environ), bus, MemoryCheckpoints(), clock, ids, parked=letters)
         )
-        order_doors = orders.doors(order_settings, bus, order_store, clock, ids, stop)
+        order_outside = orders.DoorAdapters(
+            bus=bus, store=order_store, books=MemoryBooks(order_store, clock), cache=cache, clock=clock, ids=ids
+        )
+        order_doors = orders.doors(order_settings, order_outside, stop)
+        stack.push_async_callback(order_doors.close)
         price_outside = prices.DoorAdapters(
             bus=bus, history=price_store, snapshots=price_store, cache=cache, clock=clock
         )
         price_doors = prices.assemble_doors(price_settings, price_outside, stop)
-        doors: dict[Door, api_app.Opener] = {"orders": _already_open(order_doors), "prices": _already_open(price_doors)}
+        replay = Replay(letters, bus.producer(), LocalTurn())
+        watch, breaks = MemoryWatch(order_store), MemoryBreaks(order_store)
+        offered = [orders.OperatorDoors(watch, breaks).routers]
+        ops_doors = OpsDoors(letters, replay, MemorySwitches(bus.producer(), clock, ids), offered)
+        order_worker = orders.WorkerAdapters(
+            bus=bus,
+            store=order_store,
+            watch=watch,
+            books=order_outside.books,
+            breaks=breaks,
+            letters=letters,
+            clock=clock,
+            ids=ids,
+        )
+        doors: dict[Door, api_app.Opener] = {
+            "orders": _already_open(order_doors),
+            "prices": _already_open(price_doors),
+            "ops": _already_open(ops_doors),
+        }
         api = await stack.enter_async_context(api_app.opened(load(ApiSettings, environ), doors, stop, DOORS, clock))
         ingest = prices.WorkerAdapters(bus=bus, producer=bus.producer(), store=price_store, cache=cache)
         workers = [
             relay.in_memory(order_store, bus, clock),
-            await orders.worker(order_settings, bus, order_store, clock, ids),
+            await orders.worker(order_settings, order_worker),
             prices.assemble(price_settings, ingest),
         ]
         parts = {f"{service.name}.{name}": part for service in workers for name, part in service.parts.items()}

@@ -24,6 +24,36 @@ METHOD_NOT_ALLOWED = Code("method_not_allowed", "This path does not take this me
 BAD_REQUEST = Code("bad_request", "The request cannot be read.", "/docs says how it must look.")
 INTERNAL = Code("internal", "Something went wrong on our side; it was logged.", "Say the request id when you ask.")
 
+# -- operators ---------------------------------------------------------------------------------------------------------
+DEAD_LETTER_NOT_FOUND = Code("dead_letter_not_found", "There is no such dead letter.", "GET /ops/dlq lists them.")
+DEAD_LETTER_NOT_PARKED = Code(
+    "dead_letter_not_parked",
+    "The dead letter is not parked any more.",
+    "Look at its state; a discarded one can be restored.",
+)
+DEAD_LETTER_NOT_DISCARDED = Code(
+    "dead_letter_not_discarded", "Only a discarded dead letter can be restored.", "Look at its state."
+)
+REPLAY_SELECTION_INVALID = Code(
+    "replay_selection_invalid",
+    "A replay names either ids, or a topic and a code.",
+    "Send ids alone, or topic and code.",
+)
+REPLAY_RUNNING = Code("replay_running", "Another replay has not ended yet.", "Try again when it has.")
+REPLAY_TOO_LONG = Code(
+    "replay_too_long", "So many letters at this rate would take too long for one request.", "Send fewer, or faster."
+)
+SWITCH_SCOPE_INVALID = Code(
+    "switch_scope_invalid",
+    "A switch is for everything, one symbol or one account.",
+    "Use global, symbol:AAPL or account:7.",
+)
+OPS_UNAVAILABLE = Code(
+    "ops_unavailable",
+    "The store or the bus does not answer; whether a change was made is not known.",
+    "Look at it again in a moment.",
+)
+
 CODES: Mapping[str, Code] = {code.code: code for code in list(globals().values()) if isinstance(code, Code)}
 
 

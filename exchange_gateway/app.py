@@ -11,31 +11,40 @@ from fastapi import FastAPI
 
 from exchange_gateway.feed.feed import Feed, FeedSource
 from exchange_gateway.feed.feed_ws import WsFeedSource
+from exchange_gateway.orders.batching import Batching
 from exchange_gateway.orders.deliver import Delivery, Limits
-from exchange_gateway.orders.forward import GROUP, TRANSIENT, Forward
-from exchange_gateway.orders.ports import Venue
-from exchange_gateway.orders.venue_http import HttpVenue
+from exchange_gateway.orders.forward import Forward
+from exchange_gateway.orders.guarded import Guarded
+from exchange_gateway.orders.parked import Parked
+from exchange_gateway.orders.patience import Waiting
+from exchange_gateway.orders.ports import ParkedOrders, Venue
+from exchange_gateway.orders.pump import Pump
+from exchange_gateway.orders.venue_http import HttpVenue, venue_transport
+from exchange_gateway.reconcile.market import Market
+from exchange_gateway.reconcile.snapshot import Snapshots, VenueBooks
 from exchange_gateway.reports import webhooks
 from exchange_gateway.reports.drop_copy import DropCopy, DropCopySource
 from exchange_gateway.reports.drop_copy_ws import WsDropCopySource
+from exchange_gateway.reports.normalise import normalise
 from exchange_gateway.reports.publish import StatusPublisher
 from exchange_gateway.reports.signature import key_of
 from exchange_gateway.settings import Settings
 from exchange_gateway.stream import Follower
-from exchange_gateway.venue import VenueAway
 from infra.bus import Bus, Producer
 from infra.bus_kafka import KafkaBus
 from infra.clock import Clock, Ids, SystemClock
 from infra.clock import wait as wait_unless
-from infra.contracts import ORDERS
+from infra.contracts import Switch
 from infra.db import Checkpoints, PgCheckpoints, engine, leased
-from infra.http_client import http_client
+from infra.dlq.letters_memory import MemoryLetters
+from infra.dlq.letters_pg import PgLetters
 from infra.process import Part, Service
-from infra.worker import Worker
+from infra.switches import Switchboard
 
 NAME = "exchange-gateway"
 # The feed carries thousands of records per second: waiting a little fills its batches.
 FEED_LINGER_MS = 5
+LOOK_S = 0.05
 
 Once = Callable[[str, Part], Part]
 
@@ -53,11 +62,13 @@ class Adapters:
     status_producer: Producer
     price_producer: Producer
     venue: Venue
+    books: VenueBooks
     feed: FeedSource
     drop_copy: DropCopySource
     checkpoints: Checkpoints
     clock: Clock
     ids: Ids
+    parked: ParkedOrders
     once: Once = _alone
 
 
@@ -74,60 +85,114 @@ def assemble(settings: Settings, outside: Adapters) -> Service:
     drop_copy = Follower(
         "drop_copy", DropCopy(outside.drop_copy, publisher), outside.checkpoints, outside.clock, outside.ids.random
     )
-    orders = Orders(settings, outside, publisher)
+    snapshots = Snapshots(
+        outside.books,
+        outside.status_producer,
+        Market(outside.bus),
+        normalise,
+        outside.clock,
+        outside.ids,
+        settings.snapshot_interval_s,
+    )
+    board = Switchboard(outside.bus)
+    orders = Orders(settings, outside, publisher, board, snapshots)
     app = FastAPI(title=NAME, docs_url=None, redoc_url=None, openapi_url=None)
-    app.include_router(webhooks.routes(publisher, key_of(settings.secrets.webhook_secret), outside.clock))
+    app.include_router(webhooks.routes(publisher, webhook_keys(settings), outside.clock))
     return Service(
         NAME,
         app,
         parts={
             "orders": orders.run,
+            "switches": board.run,
             "feed": outside.once("feed", feed.run),
             "drop_copy": outside.once("drop_copy", drop_copy.run),
+            "snapshot": outside.once("snapshot", snapshots.run),
         },
-        ready={"orders": orders.ready, "feed": feed.ready, "drop_copy": drop_copy.ready},
+        ready={
+            "orders": orders.ready,
+            "switches": board.ready,
+            "feed": feed.ready,
+            "drop_copy": drop_copy.ready,
+            "snapshot": snapshots.ready,
+        },
     )
 
 
-class Orders:
-    """The part that consumes commands. Ready while it is subscribed."""
+def webhook_keys(settings: Settings) -> list[bytes]:
+    """The present key and the former ones that still count. Raises ValueError for one that is no key."""
+    return [key_of(secret) for secret in (settings.secrets.webhook_secret, *settings.webhook_former_secrets.split())]
 
-    def __init__(self, settings: Settings, outside: Adapters, publisher: StatusPublisher) -> None:
+
+class Orders:
+    """The part that consumes commands. Nothing is taken before the first snapshot of the venue is out and the kill
+    switches are known; it is ready from then on."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        outside: Adapters,
+        publisher: StatusPublisher,
+        board: Switchboard,
+        snapshots: Snapshots,
+    ) -> None:
         self._settings = settings
         self._outside = outside
         self._publisher = publisher
-        self._subscribed = False
+        self._board = board
+        self._snapshots = snapshots
+        self._taking = False
 
     def ready(self) -> bool:
-        return self._subscribed
+        return self._taking
 
     async def run(self, stop: asyncio.Event) -> None:
-        async def pause(seconds: float) -> None:
-            await wait_unless(stop, seconds)
+        while not (self._board.ready() and self._snapshots.ready()):
+            await wait_unless(stop, LOOK_S)
             if stop.is_set():
-                raise VenueAway("the process stops; the command comes again")
-
-        settings, outside = self._settings, self._outside
-        limits = Limits(settings.venue_retry_s, settings.venue_ask_s, settings.venue_sends_max)
-        delivery = Delivery(outside.venue, outside.clock, outside.ids.random, limits, pause)
-        worker = Worker(
-            GROUP,
-            await outside.bus.subscribe([ORDERS], GROUP),
-            outside.status_producer,
-            Forward(delivery, self._publisher, outside.clock),
-            messages_max=settings.commands_max,
-            transient=TRANSIENT,
-        )
-        self._subscribed = True
+                return
+        self._taking = True
         try:
-            await worker.run(stop)
+            await self._pump(stop).run(stop)
         finally:
-            self._subscribed = False
+            self._taking = False
+
+    def _strictest(self, symbol: str, account_id: int) -> Switch | None:
+        return self._board.view.strictest(symbol, account_id)  # the view is replaced whenever a switch moves
+
+    def _pump(self, stop: asyncio.Event) -> Pump:
+        settings, outside = self._settings, self._outside
+        random, clock = outside.ids.random, outside.clock
+        venue = Guarded(outside.venue, clock)
+        patience, parked = Waiting(stop, venue, random), Parked(outside.parked)
+        delivery = Delivery(
+            Batching(venue, settings.venue_sends_max),
+            self._strictest,
+            clock,
+            random,
+            Limits(settings.venue_retry_s, settings.venue_ask_s),
+            patience.pause,
+        )
+        return Pump(
+            outside.bus,
+            outside.status_producer,
+            Forward(delivery, self._publisher, clock, parked, patience),
+            venue,
+            clock,
+            settings.commands_max,
+            parked.load,
+            patience.insist,
+        )
 
 
 @contextlib.asynccontextmanager
 async def connected(
-    settings: Settings, bus: Bus, checkpoints: Checkpoints, clock: Clock, ids: Ids, once: Once = _alone
+    settings: Settings,
+    bus: Bus,
+    checkpoints: Checkpoints,
+    clock: Clock,
+    ids: Ids,
+    once: Once = _alone,
+    parked: ParkedOrders | None = None,
 ) -> AsyncIterator[Service]:
     """The gateway on any bus, towards a venue on the network. Nothing is contacted before its parts run."""
     infra, key = settings.infra, settings.secrets.venue_api_key
@@ -136,19 +201,20 @@ async def connected(
         stack.push_async_callback(status_producer.close)
         price_producer = bus.producer(FEED_LINGER_MS)
         stack.push_async_callback(price_producer.close)
-        client = await stack.enter_async_context(
-            http_client(infra.venue_url, key, settings.venue_timeout_s, settings.venue_sends_max)
-        )
+        transport = await stack.enter_async_context(venue_transport(settings.venue_sends_max))
+        venue = HttpVenue(transport, infra.venue_url, key, clock, settings.venue_timeout_s)
         outside = Adapters(
             bus=bus,
             status_producer=status_producer,
             price_producer=price_producer,
-            venue=HttpVenue(client),
+            venue=venue,
+            books=venue,
             feed=WsFeedSource(infra.venue_url, key),
             drop_copy=WsDropCopySource(infra.venue_url, key),
             checkpoints=checkpoints,
             clock=clock,
             ids=ids,
+            parked=parked or MemoryLetters(clock),
             once=once,
         )
         yield assemble(settings, outside)
@@ -164,7 +230,13 @@ async def opened(settings: Settings, stop: asyncio.Event) -> AsyncIterator[Servi
     try:
         bus = KafkaBus(infra.bootstrap, NAME)
         async with connected(
-            settings, bus, PgCheckpoints(source), clock, Ids(clock), lambda name, part: leased(dsn, name, part)
+            settings,
+            bus,
+            PgCheckpoints(source),
+            clock,
+            Ids(clock),
+            lambda name, part: leased(dsn, name, part),
+            PgLetters(source, clock),
         ) as service:
             yield service
     finally:

@@ -14,7 +14,11 @@ class Settings:
     venue_timeout_s: float = setting(2.0, "Longest wait for each phase of a request to the venue, seconds.")
     venue_retry_s: float = setting(3.0, "How long a request that never left is tried again in place, seconds.")
     venue_ask_s: float = setting(8.0, "How long the venue is asked about an unclear request in place, seconds.")
-    # httpx looks through its whole pool for every request: 32 cost 1.7 times the CPU of 8 per order.
+    # The HTTP pool is looked through for every request: 32 cost 1.7 times the CPU of 8 per order.
     venue_sends_max: int = setting(8, "Requests to the venue at one time, each on a connection of its own.")
-    commands_max: int = setting(256, "Commands that may have been sent past the committed offset.")
+    commands_max: int = setting(256, "Commands that may have been sent past the committed offset of a partition.")
+    snapshot_interval_s: float = setting(300.0, "Pause between two snapshots of the venue's side, seconds.")
+    webhook_former_secrets: str = setting(
+        "", "Keys that the venue's webhooks may still be signed with, besides the present one; separated by spaces."
+    )
     feed_in_flight_max: int = setting(20_000, "Unacknowledged ticks above which the feed is not read.")

@@ -63,6 +63,14 @@ class VenueOrder(msgspec.Struct, frozen=True, kw_only=True):
     cum_notional_micros: int = 0
 
 
+class OrdersPage(msgspec.Struct, frozen=True):
+    """One page of the venue's orders; `next` is what to ask with as `after`, None at the end."""
+
+    total: int
+    orders: list[VenueOrder]
+    next: int | None = None
+
+
 class ExecutionsPage(msgspec.Struct, frozen=True):
     """One page of the venue's fills; `next` is what to ask with as `after`, None at the end."""
 

@@ -48,6 +48,7 @@ class BusError(Exception):
 Offsets = Mapping[TopicPartition, int]
 Start = Literal["earliest", "latest"]
 OnAssigned = Callable[[list[TopicPartition]], Awaitable[Offsets]]
+Delivered = Callable[[BusError | None], None]
 
 
 class Producer(Protocol):
@@ -57,6 +58,11 @@ class Producer(Protocol):
         Records of one key keep the order of the calls. Never blocks; call from the event loop only. Raises BusError at
         once when the local queue is full.
         """
+        ...
+
+    def post(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers, delivered: Delivered) -> None:
+        """As `send`, for whoever counts thousands of records a second: no future; `delivered` is called once, from any
+        thread, with None or what went wrong, and must not block."""
         ...
 
     async def close(self) -> None:
@@ -96,6 +102,10 @@ class Bus(Protocol):
         With offsets, partitions that are not named start at earliest. When this returns, `latest` is already fixed:
         whatever is sent afterwards will be seen.
         """
+        ...
+
+    async def ends(self, topics: Iterable[str]) -> Offsets:
+        """Per partition that holds records, the offset after the newest: what a reader must reach to know them all."""
         ...
 
 

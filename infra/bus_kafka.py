@@ -17,7 +17,7 @@ import confluent_kafka as kafka
 import structlog
 from confluent_kafka import KafkaError, KafkaException
 
-from infra.bus import BusError, Offsets, OnAssigned, Start
+from infra.bus import BusError, Delivered, Offsets, OnAssigned, Start
 from infra.consumer_kafka import KafkaSubscription, Notes
 from infra.contracts import Headers
 
@@ -55,6 +55,13 @@ class KafkaBus:
     async def read(self, topics: Iterable[str], start: Start | Offsets) -> KafkaSubscription:
         subscription = KafkaSubscription(self._consumer_settings("unused"), in_group=False)
         return await subscription.opened(subscription.assign(list(topics), start))
+
+    async def ends(self, topics: Iterable[str]) -> Offsets:
+        asking = KafkaSubscription(self._consumer_settings("unused"), in_group=False)
+        try:
+            return await asking.ends(list(topics))
+        finally:
+            await asking.close()
 
     def _consumer_settings(self, group: str) -> dict[str, Any]:
         return self._common | {
@@ -100,8 +107,6 @@ class KafkaProducer:
         self._thread.start()
 
     def send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = ()) -> asyncio.Future[None]:
-        if self._closed:
-            raise BusError("the producer is closed")
         done: asyncio.Future[None] = self._loop.create_future()
 
         def delivered(error: KafkaError | None, _: object) -> None:
@@ -111,13 +116,31 @@ class KafkaProducer:
             if first:
                 self._tell(self._settle)
 
+        self._produce(topic, key, value, headers, delivered)
+        return done
+
+    def post(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers, delivered: Delivered) -> None:
+        def told(error: KafkaError | None, _: object) -> None:
+            delivered(None if error is None else BusError(str(error)))
+
+        self._produce(topic, key, value, headers, told)
+
+    def _produce(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers,
+        delivered: Callable[[KafkaError | None, object], None],
+    ) -> None:
+        if self._closed:
+            raise BusError("the producer is closed")
         try:
             self._producer.produce(topic, value, key, headers=list(headers), on_delivery=delivered)
         except BufferError as error:
             raise BusError("the producer's queue is full") from error
         except KafkaException as error:
             raise BusError(str(error)) from error
-        return done
 
     async def close(self) -> None:
         if self._closed:

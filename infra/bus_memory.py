@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
-from infra.bus import BusError, Message, Offsets, OnAssigned, Start, TopicPartition
+from infra.bus import BusError, Delivered, Message, Offsets, OnAssigned, Start, TopicPartition
 from infra.clock import NS_PER_MS, Clock
 from infra.contracts import TOPICS, Headers, Topic
 
@@ -24,7 +25,8 @@ class MemoryBus:
         self._logs = {TopicPartition(t.name, p): _Log() for t in declared for p in range(t.partitions)}
         self._partitions = {t.name: t.partitions for t in declared}
         self._groups: dict[str, _Group] = {}
-        self._waiting: set[asyncio.Future[None]] = set()
+        # Dicts, not sets: who waits is woken in the order in which it came, so that a seed replays a run.
+        self._waiting: dict[str, dict[asyncio.Future[None], None]] = {t.name: {} for t in declared}
 
     def producer(self, linger_ms: int = 0) -> MemoryProducer:
         return MemoryProducer(self)
@@ -51,6 +53,9 @@ class MemoryBus:
         subscription.positions = positions
         return subscription
 
+    async def ends(self, topics: Iterable[str]) -> Offsets:
+        return {place: self._logs[place].end for place in self._places(topics) if self._logs[place].records}
+
     def append(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
         if topic not in self._partitions:
             raise BusError(f"topic {topic} does not exist")
@@ -62,7 +67,7 @@ class MemoryBus:
             dropped = self._retained_max // 10 or 1
             del log.records[:dropped]
             log.start += dropped
-        self.wake()
+        self.wake([topic])
 
     def log(self, place: TopicPartition) -> _Log:
         return self._logs[place]
@@ -72,16 +77,19 @@ class MemoryBus:
         log = self._logs[place]
         return offset if log.start <= offset <= log.end else log.start
 
-    def wake(self) -> None:
-        waiting, self._waiting = self._waiting, set()
-        for waiter in waiting:
-            if not waiter.done():
-                waiter.set_result(None)
+    def wake(self, topics: Iterable[str] | None = None) -> None:
+        """Only who reads one of these topics: a process that reads others need not look."""
+        for topic in self._waiting if topics is None else topics:
+            waiting, self._waiting[topic] = self._waiting[topic], {}
+            for waiter in waiting:
+                if not waiter.done():
+                    waiter.set_result(None)
 
-    async def wait_for_change(self, timeout_s: float) -> None:
+    async def wait_for_change(self, topics: Iterable[str], timeout_s: float) -> None:
         # The waiter is there before this coroutine first gives way, so no change between a look and the wait is missed.
         waiter = asyncio.get_running_loop().create_future()
-        self._waiting.add(waiter)
+        for topic in topics:
+            self._waiting[topic][waiter] = None
         try:
             # Not wait_for: before Python 3.12 it can lose a cancellation that meets the change.
             async with asyncio.timeout(timeout_s):
@@ -89,7 +97,8 @@ class MemoryBus:
         except TimeoutError:
             return
         finally:
-            self._waiting.discard(waiter)
+            for topic in topics:
+                self._waiting[topic].pop(waiter, None)
 
     def _places(self, topics: Iterable[str]) -> list[TopicPartition]:
         wanted = list(topics)
@@ -103,6 +112,7 @@ def partition_of(key: bytes | None, partitions: int) -> int:
     return (_murmur2(key) & 0x7FFF_FFFF) % partitions if key is not None else 0
 
 
+@lru_cache(maxsize=65_536)
 def _murmur2(data: bytes) -> int:
     """32-bit MurmurHash2 with the seed of Kafka's Java client (org.apache.kafka.common.utils.Utils)."""
     mask, m, length = 0xFFFF_FFFF, 0x5BD1_E995, len(data)
@@ -166,6 +176,13 @@ class MemoryProducer:
             done.set_result(None)
         return done
 
+    def post(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers, delivered: Delivered) -> None:
+        def settled(sending: asyncio.Future[None]) -> None:
+            error = sending.exception()
+            delivered(error if isinstance(error, BusError) else None)
+
+        self.send(topic, key, value, headers).add_done_callback(settled)
+
     async def close(self) -> None:
         self._closed = True
 
@@ -177,6 +194,7 @@ class MemorySubscription:
         self, bus: MemoryBus, places: list[TopicPartition], group: _Group | None, on_assigned: OnAssigned | None
     ) -> None:
         self.places = dict.fromkeys(places)
+        self._topics = tuple({place.topic: None for place in places})
         self.positions: dict[TopicPartition, int] = {}
         self._bus = bus
         self._group = group
@@ -193,7 +211,7 @@ class MemorySubscription:
         await self._rebalance()
         messages = self._take(messages_max)
         if not messages:
-            await self._bus.wait_for_change(wait_s)
+            await self._bus.wait_for_change(self._topics, wait_s)
             await self._rebalance()
             messages = self._take(messages_max)
         return messages
@@ -211,7 +229,7 @@ class MemorySubscription:
             self._group.members.remove(self)
             self._group.owners = {p: owner for p, owner in self._group.owners.items() if owner is not self}
             self._group.generation += 1
-        self._bus.wake()
+        self._bus.wake(self._topics)
 
     async def _rebalance(self) -> None:
         group = self._group
@@ -222,6 +240,10 @@ class MemorySubscription:
             if generation != group.generation:
                 continue
             self._generation = generation
+            for place in self.positions.keys() - set(mine):
+                # Whoever gets it next, this member too, begins anew at what was committed.
+                if group.owners.get(place) is self:
+                    del group.owners[place]
             group.owners.update(dict.fromkeys(fresh, self))
             for place in fresh:
                 self.positions[place] = self._bus.found(place, start.get(place, group.committed.get(place, 0)))

@@ -21,6 +21,10 @@ class Cache(Protocol):
         """Store for `ttl_s` seconds; with `only_new`, False when the key is there already."""
         ...
 
+    async def delete(self, key: str) -> None:
+        """Forget a key, whether it is there or not."""
+        ...
+
     async def read_map(self, name: str) -> dict[str, bytes]:
         """All fields of a map; empty when there is none."""
         ...
@@ -45,6 +49,10 @@ class RedisCache:
     async def put(self, key: str, value: bytes, ttl_s: int, only_new: bool = False) -> bool:
         with _down():
             return bool(await self._redis.set(key, value, ex=ttl_s, nx=only_new))
+
+    async def delete(self, key: str) -> None:
+        with _down():
+            await self._redis.delete(key)
 
     async def read_map(self, name: str) -> dict[str, bytes]:
         with _down():

@@ -23,6 +23,9 @@ class MemoryCache:
         self._values[key] = (value, self._clock.monotonic_s() + ttl_s)
         return True
 
+    async def delete(self, key: str) -> None:
+        self._values.pop(key, None)
+
     async def read_map(self, name: str) -> dict[str, bytes]:
         return dict(self._maps.get(name, {}))
 

@@ -85,6 +85,18 @@ class KafkaSubscription:
     async def assign(self, topics: list[str], start: Start | Offsets) -> None:
         await self._patiently(lambda: self._consumer.assign([p for t in topics for p in self._places(t, start)]))
 
+    async def ends(self, topics: list[str]) -> Offsets:
+        found: dict[TopicPartition, int] = {}
+
+        def ask() -> None:
+            for place in (TopicPartition(topic, number) for topic in topics for number in self._partitions(topic)):
+                low, high = self._consumer.get_watermark_offsets(Place(*place), ASK_TIMEOUT_S)
+                if low < high:
+                    found[place] = high
+
+        await self._patiently(ask)
+        return found
+
     async def batch(self, messages_max: int, wait_s: float) -> list[Message]:
         if self._closed:
             raise BusError("the subscription is closed")

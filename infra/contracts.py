@@ -48,13 +48,14 @@ MARKET_STATUS = "market-status"
 ORDERS = "orders"
 ORDER_STATUS = "order-status"
 ORDER_EVENTS = "order-events"
+SWITCHES = "switches"
 
 _SOURCES = (
     Topic(PRICES, "symbol", "Every trade and quote of the venue.", retention_ms=DAY_MS),
     Topic("depth", "symbol", "Top ten levels of the venue's book.", retention_ms=DAY_MS // 24),
     Topic(INSTRUMENTS, "symbol", "Name, tick and lot size, previous close.", partitions=1, cleanup="compact"),
     Topic(MARKET_STATUS, "symbol or *", "Session open and close, halt and resume.", partitions=1, cleanup="compact"),
-    Topic("switches", "scope", "Kill switches set by operators.", partitions=1, cleanup="compact"),
+    Topic(SWITCHES, "scope", "Kill switches set by operators.", partitions=1, cleanup="compact"),
     Topic(ORDERS, "order id", "Commands for the venue."),
     Topic(ORDER_STATUS, "order id", "Reports and send outcomes, normalised."),
     Topic(ORDER_EVENTS, "account id", "Every change of every order."),
@@ -117,6 +118,25 @@ class MarketStatus(msgspec.Struct, frozen=True):
     symbol: str = "*"
 
 
+# -- switches ----------------------------------------------------------------------------------------------------------
+
+SwitchMode = Literal["normal", "cancel_only", "reduce_only"]
+
+
+class Switch(msgspec.Struct, frozen=True, kw_only=True):
+    """An operator's kill switch. `scope` is the record's key: `global`, `symbol:AAPL` or `account:7`.
+
+    `cancel_only` lets no order through but cancels; `reduce_only` only orders that make a position smaller. The
+    strictest of the switches that fit an order holds.
+    """
+
+    scope: str
+    mode: SwitchMode
+    reason: str
+    by: str
+    at_ns: int
+
+
 # -- orders ------------------------------------------------------------------------------------------------------------
 
 CommandKind = Literal["submit", "cancel", "replace", "query", "submit_again"]
@@ -146,7 +166,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     requested_ns: int
 
 
-ReportKind = Literal["execution", "cancel_reject", "send_outcome", "snapshot"]
+ReportKind = Literal["execution", "cancel_reject", "send_outcome"]
 ExecType = Literal[
     "NEW", "TRADE", "CANCELED", "REPLACED", "REJECTED", "EXPIRED", "TRADE_CORRECT", "TRADE_CANCEL", "STATUS"
 ]
@@ -161,11 +181,22 @@ class Reason(msgspec.Struct, frozen=True):
     text: str = ""
 
 
+# Codes of send outcomes that order_service acts upon.
+UNKNOWN_ORDER = "unknown_order"  # asked for the order, the venue said that it has none of that ClOrdID
+NOT_AFTER_PASSED = "not_after_passed"  # never sent: its time was over
+SWITCHED_OFF = "switched_off"  # never sent: a kill switch was on
+BLOCKED_BY = "blocked_by"  # never sent: an earlier command of the same order is parked
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What happened at the venue, or to a send, in FIX ExecutionReport terms.
 
     `exec_id` is unique per venue and session and is the same in the answer, the webhook and the drop copy of one
-    report; `venue_seq` rises by one per order at the venue. A `send_outcome` has neither.
+    report; `venue_seq` rises by one per order at the venue. A `send_outcome` has neither. `quantity` (OrderQty) and
+    `limit_micros` are the order's terms after the report; 0 and None when the sender does not say. A TRADE_CANCEL
+    (bust) or TRADE_CORRECT names in `exec_ref_id` the ExecID of the original fill; `last_qty` and `last_micros` of a
+    TRADE_CORRECT are the fill's right terms. `command` is the kind of command that a send outcome is about: only an
+    answer to a query counts as asked.
     """
 
     kind: ReportKind
@@ -186,11 +217,54 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     transact_ns: int = 0
     reason: Reason | None = None
     outcome: SendOutcome | None = None
+    command: CommandKind | None = None
     attempts: int = 0
+    orig_cl_ord_id: str | None = None
+    session: int = 0
+    symbol: str | None = None
+    side: Side | None = None
+    quantity: int = 0
+    limit_micros: int | None = None
+
+
+class VenueState(msgspec.Struct, frozen=True, kw_only=True):
+    """One order as the venue holds it, in a snapshot. `cl_ord_id` is the newest of its chain."""
+
+    cl_ord_id: str
+    exchange_order_id: str
+    symbol: str
+    side: Side
+    order_status: str
+    quantity: int
+    cum_qty: int
+    cum_notional_micros: int
+    venue_seq: int
+    limit_micros: int | None = None
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="snapshot"):
+    """One part of the venue's side on `order-status`, all parts of one snapshot under one key, in order.
+
+    `begin` comes first, then pages of `orders` (everything the venue remembers) and of `fills` (its executions, oldest
+    first, as reports with source `snapshot`), then `end` with how many of each were published. `page` counts the parts
+    from 0 (`begin`) without holes, so a reader knows whether it saw all of them. `taken_ns` is when the snapshot began.
+    """
+
+    snapshot_id: str
+    why: Literal["start", "interval", "session_end", "asked"]
+    part: Literal["begin", "orders", "fills", "end"]
+    page: int
+    session: int
+    taken_ns: int
+    orders: tuple[VenueState, ...] = ()
+    fills: tuple[Report, ...] = ()
+    orders_total: int = 0
+    fills_total: int = 0
 
 
 class OrderEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """One change of one order, with the whole order after it (the Order JSON of the HTTP API, camelCase)."""
+    """One change of one order, with the whole order after it (the Order JSON of the HTTP API, camelCase). `state` holds
+    what the projection keeps beside that, so that it can be rebuilt from the events."""
 
     event_id: str
     type: str
@@ -201,11 +275,16 @@ class OrderEvent(msgspec.Struct, frozen=True, kw_only=True):
     at_ns: int
     cause: str
     order: dict[str, Any]
+    state: dict[str, Any] = {}
 
 
 # -- bytes -------------------------------------------------------------------------------------------------------------
 
 M = TypeVar("M")
+class _Kind(msgspec.Struct, frozen=True):
+    kind: str
+
+
 _encoder = msgspec.json.Encoder()
 _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
 
@@ -225,6 +304,11 @@ def decode(kind: type[M] | Any, value: bytes | None) -> M:
         raise Malformed(str(error)) from error
 
 
+def status_message(value: bytes | None) -> Report | Snapshot:
+    """A message of the topic `order-status`. Raises Malformed."""
+    return decode(Snapshot if decode(_Kind, value).kind == "snapshot" else Report, value)
+
+
 def cl_ord_id(order_id: str, request: int) -> str:
     """ClOrdID of an order's n-th request at the venue: the order id as 32 hex digits, a dash, the number."""
     return f"{order_id.replace('-', '')}-{request}"
@@ -240,7 +324,7 @@ def order_id_of(cl_ord_id: str) -> str:
         len(digits) != 32
         or not dash
         or not (request.isascii() and request.isdigit())
-        or not set(digits) <= set("0123456789abcdef")
+        or not _HEX.issuperset(digits)
     ):
         raise Malformed(f"{cl_ord_id!r} is not a ClOrdID of ours")
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

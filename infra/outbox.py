@@ -4,6 +4,7 @@ a stock connector can take the relay's place."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from infra.contracts import EVENT_ID, IDEMPOTENCY_KEY, SCHEMA, SCHEMA_VERSION, TRACEPARENT, Headers
 
@@ -23,6 +24,20 @@ class OutboxRow:
     payload: str
     idempotency_key: str
     traceparent: str
+
+
+class Record(NamedTuple):
+    """What a row becomes on the bus."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    headers: Headers
+
+
+def record_of(row: OutboxRow) -> Record:
+    headers = record_headers(row.id, row.idempotency_key, row.traceparent)
+    return Record(row.aggregatetype, row.aggregateid.encode(), row.payload.encode(), headers)
 
 
 def record_headers(event_id: str, idempotency_key: str, traceparent: str) -> Headers:

@@ -12,6 +12,10 @@ _LATENCY_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 
 
 MESSAGES = Counter("xgw_messages_total", "Messages handled by a consumer.", ["topic"])
 PARKED = Counter("xgw_parked_messages_total", "Messages sent to a dead-letter topic. Any is worth a look.", ["topic"])
+DEAD_LETTERS_INDEXED = Counter("xgw_dead_letters_indexed_total", "Records of dead-letter topics read into the index.")
+DEAD_LETTERS_REPLAYED = Counter(
+    "xgw_dead_letters_replayed_total", "Dead letters that an operator sent back to their topic.", ["topic"]
+)
 HTTP_SECONDS = Histogram(
     "xgw_http_request_seconds", "Time to the first byte of an answer.", ["route", "status"], buckets=_LATENCY_BUCKETS_S
 )
@@ -25,12 +29,32 @@ TICKS_DROPPED = Counter("xgw_ticks_duplicate_total", "Ticks that were stored bef
 FEED_TICKS = Counter("xgw_feed_ticks_total", "Ticks taken from the venue's feed and sent to the bus.")
 ORDERS_PLACED = Counter("xgw_orders_placed_total", "Orders stored.")
 ORDERS_REFUSED = Counter("xgw_orders_refused_total", "Orders refused before they were stored.", ["code"])
+KEYS_WITHOUT_CACHE = Counter(
+    "xgw_idempotency_without_cache_total", "Questions about an Idempotency-Key that the cache did not answer in time."
+)
 REPORTS_APPLIED = Counter("xgw_reports_applied_total", "Venue reports that changed an order.", ["exec_type"])
 REPORTS_IGNORED = Counter("xgw_reports_ignored_total", "Venue reports that changed nothing.", ["why"])
+CHASED = Counter("xgw_orders_chased_total", "Orders with something unknown that were looked at, by step.", ["step"])
+BREAKS_FOUND = Counter("xgw_breaks_found_total", "Differences to the exchange's side that were listed.", ["kind"])
 SENDS = Counter("xgw_sends_total", "Commands sent to the venue, by outcome.", ["outcome"])
+VENUE_BREAKER_OPEN = Gauge(
+    "xgw_venue_breaker_open", "1 while the venue is not sent anything because it does not answer."
+)
+SNAPSHOTS = Counter("xgw_snapshots_total", "Snapshots of the venue's side, by how they ended.", ["end"])
 OUTBOX_PUBLISHED = Counter("xgw_outbox_published_total", "Outbox rows acknowledged by Kafka.")
 OUTBOX_LAG_SECONDS = Histogram(
-    "xgw_outbox_lag_seconds", "From an outbox row's creation to Kafka's acknowledgement.", buckets=_LATENCY_BUCKETS_S
+    "xgw_outbox_lag_seconds",
+    "From an outbox row's commit (polling: from the beginning of its transaction) to Kafka's acknowledgement.",
+    buckets=_LATENCY_BUCKETS_S,
+)
+OUTBOX_OUTSTANDING = Gauge("xgw_outbox_outstanding_rows", "Outbox rows handed to Kafka and not yet acknowledged.")
+OUTBOX_PARTITIONS = Gauge("xgw_outbox_partitions", "Partitions of the outbox by time, the default one not counted.")
+OUTBOX_STRAY_ROWS = Gauge(
+    "xgw_outbox_default_partition_rows", "Outbox rows that found no partition of their time. Should be 0."
+)
+RELAY_INTERRUPTIONS = Counter("xgw_relay_interruptions_total", "Streams of the relay that were lost and opened anew.")
+SLOT_REPAIRS = Counter(
+    "xgw_slot_repairs_total", "Slots that were missing or lost and were made anew; rows are published again."
 )
 SLOT_LAG_BYTES = Gauge("xgw_slot_lag_bytes", "WAL that the relay's slot still holds. Rising means the relay is stuck.")
 

@@ -9,41 +9,41 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections import deque
-from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 
 from infra.bus import Bus, BusError, Producer
 from infra.clock import NS_PER_S, Clock, wait
 from infra.db import TRANSIENT
-from infra.outbox import OutboxRow, record_headers
-from infra.telemetry import OUTBOX_LAG_SECONDS, OUTBOX_PUBLISHED
+from infra.outbox import Record
+from infra.telemetry import OUTBOX_LAG_SECONDS, OUTBOX_OUTSTANDING, OUTBOX_PUBLISHED, RELAY_INTERRUPTIONS
 
 log = structlog.get_logger(__name__)
 
 # How long a look for entries may take, and so how late a stop may be noticed.
 LOOK_S = 0.2
+# How often acknowledgements are counted. One by one they would wake the loop for each row, only to say less.
+SETTLE_S = 0.01
 RETRY_S_FIRST = 0.1
 RETRY_S_MAX = 5.0
 # A stream that lasted longer than this was sound: the next trouble is a new one.
 SOUND_S = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A place in a source: a row to publish, or None where only the position matters (the end of a transaction).
+class Entry(NamedTuple):
+    """A place in a source: a record to publish, or None where only the position matters (the end of a transaction).
 
-    With a `position`, everything up to here may be confirmed by that number; positions rise. `created_ns` is when the
-    row was written, if the source knows.
+    With a `position`, everything up to here may be confirmed by that number; positions rise. `written_ns` is when the
+    row was committed, or its transaction began, if the source knows.
     """
 
-    row: OutboxRow | None
+    record: Record | None
     position: int | None
-    created_ns: int | None = None
+    written_ns: int | None = None
 
 
 class Source(Protocol):
@@ -65,17 +65,21 @@ class OpenSource(Protocol):
 
 
 class Step:
-    """A row on its way. When it and all before it are done, `position` may be confirmed."""
+    """A row on its way, acknowledged at `done_ns`. When it and all before it are, `position` may be confirmed."""
 
-    __slots__ = ("done", "position")
+    __slots__ = ("done_ns", "position", "written_ns")
 
-    def __init__(self, position: int | None) -> None:
+    def __init__(self, position: int | None, written_ns: int | None = None) -> None:
         self.position = position
-        self.done = False
+        self.written_ns = written_ns
+        self.done_ns: int | None = None
 
 
 class Progress:
-    """The contiguous prefix: acknowledgements come in any order, confirmations never overtake a missing one."""
+    """The contiguous prefix: acknowledgements come in any order, confirmations never overtake a missing one.
+
+    A step may be marked done by any thread; all else is the event loop's.
+    """
 
     def __init__(self) -> None:
         self._steps: deque[Step] = deque()
@@ -83,11 +87,11 @@ class Progress:
 
     @property
     def outstanding(self) -> int:
-        """Rows since the first one that is not acknowledged."""
+        """Rows since the first one that was not acknowledged when last counted."""
         return len(self._steps)
 
-    def sent(self, position: int | None) -> Step:
-        step = Step(position)
+    def sent(self, position: int | None, written_ns: int | None = None) -> Step:
+        step = Step(position, written_ns)
         self._steps.append(step)
         return step
 
@@ -98,11 +102,14 @@ class Progress:
         else:
             self.confirmable = position
 
-    def acknowledged(self, step: Step) -> None:
-        step.done = True
-        while self._steps and self._steps[0].done:
-            if (position := self._steps.popleft().position) is not None:
-                self.confirmable = position
+    def settled(self) -> list[Step]:
+        """Count: take the steps off that are done together with all before them."""
+        found: list[Step] = []
+        while self._steps and self._steps[0].done_ns is not None:
+            found.append(step := self._steps.popleft())
+            if step.position is not None:
+                self.confirmable = step.position
+        return found
 
 
 class Relay:
@@ -128,6 +135,7 @@ class Relay:
             except (*TRANSIENT, BusError) as error:
                 failures = 1 if self._clock.monotonic_s() - began_s > SOUND_S else failures + 1
                 delay_s = min(RETRY_S_MAX, RETRY_S_FIRST * 2 ** min(failures, 10))
+                RELAY_INTERRUPTIONS.inc()
                 log.warning("relay_interrupted", error=repr(error), next_attempt_s=delay_s)
                 await wait(stop, delay_s)
 
@@ -151,29 +159,28 @@ class _Flow:
         self._clock = clock
         self._progress = Progress()
         self._confirmed: int | None = None
-        self._moved = asyncio.Event()
+        self._given = asyncio.Event()
         self._room = asyncio.Event()
         self._over = False
-        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._failure: BusError | None = None
 
     async def run(self, stop: asyncio.Event, unacknowledged_max: int) -> None:
         reading = asyncio.ensure_future(self._read(stop, unacknowledged_max))
-        confirming = asyncio.ensure_future(self._confirm_always())
+        settling = asyncio.ensure_future(self._settle_always())
         try:
-            done, _ = await asyncio.wait({reading, confirming, self._failed}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait({reading, settling}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._over = True  # a cancellation alone can be lost in a driver's `wait_for` before Python 3.12
-            await _cancelled(reading, confirming)
+            await _cancelled(reading, settling)
         for task in done:
             task.result()
 
     async def close(self) -> None:
         """Let the bus finish what it was given and confirm that; a source that is lost has it read again."""
         await self._producer.close()
+        self._count()
         with contextlib.suppress(*TRANSIENT):
             await self._confirm()
-        if self._failed.done():
-            self._failed.exception()  # it was raised, or came too late to matter
 
     async def _read(self, stop: asyncio.Event, unacknowledged_max: int) -> None:
         while not stop.is_set() and not self._over:
@@ -181,42 +188,52 @@ class _Flow:
                 self._room.clear()
                 await wait(self._room, LOOK_S)
                 continue
-            for entry in await self._source.entries(LOOK_S):
-                self._publish(entry)
+            if entries := await self._source.entries(LOOK_S):
+                for entry in entries:
+                    self._publish(entry)
+                self._given.set()
 
     def _publish(self, entry: Entry) -> None:
-        row = entry.row
-        if row is None:
-            if entry.position is not None:
-                self._progress.passed(entry.position)
-                self._moved.set()
+        record, position, written_ns = entry
+        if record is None:
+            if position is not None:
+                self._progress.passed(position)
             return
-        headers = record_headers(row.id, row.idempotency_key, row.traceparent)
-        sending = self._producer.send(row.aggregatetype, row.aggregateid.encode(), row.payload.encode(), headers)
-        sending.add_done_callback(self._settled(self._progress.sent(entry.position), entry.created_ns))
+        delivered = functools.partial(self._delivered, self._progress.sent(position, written_ns))
+        self._producer.post(*record, delivered)
 
-    def _settled(self, step: Step, created_ns: int | None) -> Callable[[asyncio.Future[None]], None]:
-        def settled(sending: asyncio.Future[None]) -> None:
-            if sending.cancelled():
-                return
-            if (error := sending.exception()) is not None:
-                if not self._failed.done():
-                    self._failed.set_exception(error)
-                return
-            self._progress.acknowledged(step)
-            self._moved.set()
-            self._room.set()
-            OUTBOX_PUBLISHED.inc()
-            if created_ns is not None:
-                OUTBOX_LAG_SECONDS.observe(max(0, self._clock.now_ns() - created_ns) / NS_PER_S)
+    def _delivered(self, step: Step, error: BusError | None) -> None:
+        """Runs in the producer's thread, so it only writes what nobody else does."""
+        if error is None:
+            step.done_ns = self._clock.now_ns()
+        else:
+            self._failure = error
 
-        return settled
-
-    async def _confirm_always(self) -> None:
+    async def _settle_always(self) -> None:
         while not self._over:
-            await self._moved.wait()
-            self._moved.clear()
-            await self._confirm()
+            await self._given.wait()
+            self._given.clear()
+            await self._settle()
+            while self._progress.outstanding:
+                await asyncio.sleep(SETTLE_S)
+                await self._settle()
+
+    async def _settle(self) -> None:
+        self._count()
+        if self._failure is not None:
+            raise self._failure
+        await self._confirm()
+
+    def _count(self) -> None:
+        settled = self._progress.settled()
+        OUTBOX_OUTSTANDING.set(self._progress.outstanding)
+        if not settled:
+            return
+        self._room.set()
+        OUTBOX_PUBLISHED.inc(len(settled))
+        for step in settled:
+            if step.written_ns is not None and step.done_ns is not None:
+                OUTBOX_LAG_SECONDS.observe(max(0, step.done_ns - step.written_ns) / NS_PER_S)
 
     async def _confirm(self) -> None:
         position = self._progress.confirmable

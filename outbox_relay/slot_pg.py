@@ -9,65 +9,37 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Literal
 
 import structlog
 from psycopg import AsyncConnection, errors
 
-from infra.clock import NS_PER_S, wait
+from infra.clock import wait
 from infra.db import Checkpoints
-from infra.outbox import OutboxRow
+from infra.telemetry import SLOT_REPAIRS
+from outbox_relay.decoder import COLUMNS, record_of_text
+from outbox_relay.marks import LONGEST_TRANSACTION_MS, Mark, mark_of, moment_of, nanoseconds
 from outbox_relay.relay import Entry
 
 log = structlog.get_logger(__name__)
 
 SLOT_POLL_S = 0.25
 PAGE_ROWS = 500
-# Where the server does not bound transactions: how long one may take whose row carries the time of its beginning.
-TRANSACTION_MS_MAX = 3_600_000
 
 State = Literal["missing", "free", "busy", "lost"]
-COLUMNS = ("id", "aggregatetype", "aggregateid", "type", "payload", "idempotency_key", "traceparent")
 # `created_at` is when the row's transaction began. All pages are read from one snapshot: from a later one, a row could
 # come whose predecessor committed behind the page before.
 SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 MISSED = f"""
-    SELECT seq, created_at, {", ".join(COLUMNS)} FROM outbox
-    WHERE seq > %s AND created_at >= to_timestamp(%s) - interval '1 ms' * coalesce(
-        (SELECT nullif(reset_val, '0')::bigint FROM pg_settings WHERE name = 'transaction_timeout'),
-        {TRANSACTION_MS_MAX}
-    )
-    ORDER BY seq LIMIT %s
+    SELECT created_at, {", ".join(COLUMNS)} FROM outbox
+    WHERE created_at >= %s - interval '1 ms' * {LONGEST_TRANSACTION_MS}
+    ORDER BY seq
 """
 # The bus may be slow: the snapshot must live as long as it takes.
 PATIENT = """
     SELECT set_config(name, '0', false) FROM pg_settings
     WHERE name IN ('transaction_timeout', 'idle_in_transaction_session_timeout')
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """How far all is known to be published: every transaction committed before `since_ns` (Unix nanoseconds; 0: none).
-
-    While `catching_up`, the slot's stream alone is not enough: rows written since then must be read from the table.
-    """
-
-    catching_up: bool
-    since_ns: int
-
-    def text(self) -> str:
-        return f"{'catching_up' if self.catching_up else 'streaming'} {self.since_ns}"
-
-
-def mark_of(text: str | None) -> Mark:
-    """A checkpoint that is not there yet: nothing is known to be published."""
-    if text is None:
-        return Mark(True, 0)
-    state, _, since_ns = text.partition(" ")
-    return Mark(state != "streaming", int(since_ns))
 
 
 class Slot:
@@ -78,6 +50,8 @@ class Slot:
         self.publication = publication
         self._control = control
         self._checkpoints = checkpoints
+        # When `missed` has given its last page: what was committed before this was among its rows.
+        self.seen_ns = 0
 
     async def free(self, stop: asyncio.Event) -> bool:
         """True once the slot is there and nobody reads it; False when `stop` came first."""
@@ -113,14 +87,13 @@ class Slot:
         commits from now on is in the stream."""
         await self._control.execute(PATIENT)
         await self._control.execute(SNAPSHOT)
-        after_seq = 0
-        while True:
-            cursor = await self._control.execute(MISSED, (after_seq, since_ns // NS_PER_S, PAGE_ROWS))
-            if not (rows := await cursor.fetchall()):
-                break
-            yield [Entry(OutboxRow(*map(str, row[2:])), None, nanoseconds(row[1])) for row in rows]
-            after_seq = rows[-1][0]
+        ((now,),) = await (await self._control.execute("SELECT now()")).fetchall()
+        async with self._control.cursor("missed") as cursor:
+            await cursor.execute(MISSED, (moment_of(since_ns),))
+            while rows := await cursor.fetchmany(PAGE_ROWS):
+                yield [Entry(record_of_text(*map(str, row[1:])), None, nanoseconds(row[0])) for row in rows]
         await self._control.execute("COMMIT")
+        self.seen_ns = nanoseconds(now)
 
     async def _state(self) -> State:
         cursor = await self._control.execute(
@@ -138,8 +111,11 @@ class Slot:
         known = await self._control.execute("SELECT 1 FROM pg_publication WHERE pubname = %s", (self.publication,))
         if await known.fetchone() is None:
             raise errors.OperationalError(f"publication {self.publication} does not exist: is the database migrated?")
-        await self.write(Mark(True, (await self.mark()).since_ns))
+        mark = await self.mark()
+        await self.write(Mark(True, mark.since_ns))
         log.info("slot_creating", slot=self.name)
+        if mark.since_ns:
+            SLOT_REPAIRS.inc()
         try:
             # Waits for the end of every transaction that is open now.
             await self._control.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (self.name,))
@@ -151,8 +127,3 @@ class Slot:
             await self._control.execute("SELECT pg_drop_replication_slot(%s)", (self.name,))
         except (errors.UndefinedObject, errors.ObjectInUse) as error:
             log.info("slot_not_dropped", slot=self.name, error=str(error))
-
-
-def nanoseconds(moment: datetime) -> int:
-    """Unix nanoseconds of an aware time, exact to its microsecond."""
-    return int(moment.timestamp()) * NS_PER_S + moment.microsecond * 1_000

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from infra.outbox import OutboxRow
+from infra.outbox import OutboxRow, record_of
 from outbox_relay.relay import Entry, Source
 
 
@@ -72,4 +72,4 @@ class MemorySource:
     def _next(self, found: list[tuple[int, OutboxRow]]) -> list[Entry]:
         if found:
             self._given = found[-1][0]
-        return [Entry(row, number) for number, row in found]
+        return [Entry(record_of(row), number) for number, row in found]

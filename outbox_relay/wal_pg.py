@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
 from collections import deque
 from collections.abc import AsyncIterator
-from datetime import datetime
 from typing import Any
 
 import structlog
@@ -20,17 +21,18 @@ from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGconn
 
 from infra.clock import Clock, wait
-from infra.db import Checkpoints
-from infra.outbox import PUBLICATION, SLOT, OutboxRow
+from infra.db import TRANSIENT, Checkpoints
+from infra.outbox import PUBLICATION, SLOT
 from infra.telemetry import SLOT_LAG_BYTES
 from outbox_relay import pgoutput
-from outbox_relay.pgoutput import Begin, Commit, Ignored, Insert, Keepalive, ProtocolError, Relation
+from outbox_relay.decoder import CAUGHT_UP, Decoder
+from outbox_relay.marks import Mark
+from outbox_relay.pgoutput import Commit, Keepalive
 from outbox_relay.relay import Entry, Source
-from outbox_relay.slot_pg import COLUMNS, SLOT_POLL_S, Mark, Slot, nanoseconds
+from outbox_relay.slot_pg import SLOT_POLL_S, Slot
 
 log = structlog.get_logger(__name__)
 
-TABLE = "outbox"
 APPLICATION = "outbox_relay"
 ENTRIES_MAX = 500
 CONNECT_TIMEOUT_S = 5
@@ -40,8 +42,11 @@ STATUS_S = 0.5
 STATUS_S_MIN = 0.05
 MARK_S = 5.0
 FAREWELL_S = 0.5
-# All rows that were missed are published; a place before every real position in the log.
-CAUGHT_UP = 1
+# The server sends each message of a transaction by itself: its begin (51 bytes with its frame), the rows (more than
+# 200), the commit (56), often a keepalive (23). Only a row is urgent, so fewer bytes than this wake nobody: the rest is
+# read with the next row, or soon after.
+URGENT_BYTES = 150
+REST_S = 0.01
 
 
 class WalReader:
@@ -68,6 +73,7 @@ class WalReader:
                     except errors.ObjectInUse:
                         await wait(stop, SLOT_POLL_S)
                         continue
+                    _wake_for(URGENT_BYTES, stream.pgconn.socket)
                     source = WalSource(stream.pgconn, slot, await slot.mark(), self._clock)
                     try:
                         yield source
@@ -82,9 +88,10 @@ class WalSource:
 
     def __init__(self, pgconn: PGconn, slot: Slot, mark: Mark, clock: Clock) -> None:
         self._pgconn = pgconn
+        self._socket = _Socket(pgconn.socket)
         self._slot = slot
         self._clock = clock
-        self._mark = mark
+        self._mark = self._written = mark
         self._missed = slot.missed(mark.since_ns) if mark.catching_up else None
         self._decoder = Decoder()
         self._confirmed = 0
@@ -102,37 +109,44 @@ class WalSource:
             return [Entry(None, CAUGHT_UP)]
         if found := self._drain():
             return found
-        if not await _readable(self._pgconn.socket, wait_s):
-            return []
+        await self._socket.readable(min(wait_s, REST_S) if self._decoder.in_transaction else wait_s)
         self._pgconn.consume_input()
         return self._drain()
 
     async def confirm(self, position: int) -> None:
         self._confirmed = max(self._confirmed, position)
-        since_ns = self._mark.since_ns
+        caught_up = self._mark.catching_up and self._missed is None
+        since_ns = max(self._mark.since_ns, self._slot.seen_ns) if caught_up else self._mark.since_ns
         while self._commits and self._commits[0][0] <= position:
             since_ns = self._commits.popleft()[1]
-        caught_up = self._mark.catching_up and self._missed is None
         self._mark = Mark(self._mark.catching_up and not caught_up, since_ns)
         if caught_up:
             await self._slot.write(self._mark)
             log.info("outbox_caught_up")
-        self._report_soon()
+        if self._clock.monotonic_s() - self._reported_s >= STATUS_S_MIN:
+            self._report()
 
     async def close(self) -> None:
         """Tell the server how far we are, and wait until it has heard it. A lost connection has nothing to tell."""
         self._serving.cancel()
         await asyncio.gather(self._serving, return_exceptions=True)
-        with contextlib.suppress(errors.OperationalError, TimeoutError):
-            self._report()
-            self._pgconn.put_copy_end()
-            self._pgconn.flush()
-            async with asyncio.timeout(FAREWELL_S):
-                await self._end_of_stream()
+        try:
+            with contextlib.suppress(errors.OperationalError, TimeoutError):
+                _wake_for(1, self._pgconn.socket)
+                self._report()
+                self._pgconn.put_copy_end()
+                self._pgconn.flush()
+                async with asyncio.timeout(FAREWELL_S):
+                    await self._end_of_stream()
+            with contextlib.suppress(*TRANSIENT):
+                await self._keep_mark()
+        finally:
+            self._socket.close()
 
     def _drain(self) -> list[Entry]:
         """What the connection has received, up to a batch; the rest waits for the next call."""
         found: list[Entry] = []
+        asked = False
         while len(found) < ENTRIES_MAX:
             size, data = self._pgconn.get_copy_data(1)
             if size < 0:
@@ -142,31 +156,31 @@ class WalSource:
             received = pgoutput.frame(bytes(data))
             if isinstance(received, Keepalive):
                 found += self._decoder.keepalive(received)
-                if received.reply:
-                    self._report_soon()
+                asked = asked or received.reply
                 continue
             message = pgoutput.message(received.payload)
             if isinstance(message, Commit):
                 self._commits.append((message.end_lsn, message.commit_ns))
             found += self._decoder.message(message)
+        if asked:
+            self._report()
         return found
 
     async def _serve(self) -> None:
         """Keep the server and the checkpoint informed, whatever the bus does."""
-        written, written_s = self._mark, self._clock.monotonic_s()
+        written_s = self._clock.monotonic_s()
         while True:
             await asyncio.sleep(STATUS_S)
             self._report()
             if self._clock.monotonic_s() - written_s >= MARK_S:
                 SLOT_LAG_BYTES.set(await self._slot.held_bytes())
-                if not self._mark.catching_up and self._mark != written:
-                    written = self._mark
-                    await self._slot.write(written)
+                await self._keep_mark()
                 written_s = self._clock.monotonic_s()
 
-    def _report_soon(self) -> None:
-        if self._clock.monotonic_s() - self._reported_s >= STATUS_S_MIN:
-            self._report()
+    async def _keep_mark(self) -> None:
+        if not self._mark.catching_up and self._mark != self._written:
+            self._written = self._mark
+            await self._slot.write(self._mark)
 
     def _report(self) -> None:
         self._reported_s = self._clock.monotonic_s()
@@ -180,62 +194,42 @@ class WalSource:
             if size < 0:
                 return
             if size == 0:
-                await _readable(self._pgconn.socket, FAREWELL_S)
+                await self._socket.readable(FAREWELL_S)
                 self._pgconn.consume_input()
 
 
-class Decoder:
-    """Messages of one stream to entries. Remembers the relations and how far it was, nothing else."""
+class _Socket:
+    """Says when there is something to read. Stays registered between waits, which come once per row; a wake-up that
+    nobody waited for ends it until the next wait, so that what is not wanted stays with the server."""
 
-    def __init__(self) -> None:
-        self._relations: dict[int, Relation] = {}
-        self._position = CAUGHT_UP
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._loop = asyncio.get_running_loop()
+        self._watched = False
+        self._waiting: asyncio.Future[bool] | None = None
 
-    def keepalive(self, received: Keepalive) -> list[Entry]:
-        """All that was committed before its end has been sent: with nothing outstanding it can be confirmed. The log is
-        shared, so without this a busy neighbour database would fill the disk on behalf of a quiet outbox."""
-        return self._passed(received.end)
+    async def readable(self, wait_s: float) -> bool:
+        waiting: asyncio.Future[bool] = self._loop.create_future()
+        self._waiting = waiting
+        if not self._watched:
+            self._loop.add_reader(self._number, self._ready)
+            self._watched = True
+        timer = self._loop.call_later(wait_s, _settle, waiting, False)
+        try:
+            return await waiting
+        finally:
+            timer.cancel()
 
-    def message(self, message: pgoutput.Message) -> list[Entry]:
-        match message:
-            case Insert():
-                return self._row(message)
-            case Commit():
-                return self._passed(message.end_lsn)
-            case Relation():
-                self._relations[message.id] = message
-            case Ignored():
-                log.warning("replication_message_ignored", kind=message.kind)
-            case Begin():
-                pass
-        return []
+    def close(self) -> None:
+        if self._watched:
+            self._loop.remove_reader(self._number)
+            self._watched = False
 
-    def _passed(self, position: int) -> list[Entry]:
-        # A keepalive may be older than the commit before it; confirming must not go back.
-        if position <= self._position:
-            return []
-        self._position = position
-        return [Entry(None, position)]
-
-    def _row(self, insert: Insert) -> list[Entry]:
-        relation = self._relations.get(insert.relation_id)
-        if relation is None:
-            raise ProtocolError(f"a row of the unknown relation {insert.relation_id}")
-        if relation.name != TABLE:
-            raise ProtocolError(
-                f"the publication brings rows of {relation.schema}.{relation.name}, not of {TABLE} alone"
-            )
-        values = pgoutput.row(relation, insert)
-        written_at = _required(values, "created_at")
-        row = OutboxRow(*(_required(values, column) for column in COLUMNS))
-        return [Entry(row, None, nanoseconds(datetime.fromisoformat(written_at)))]
-
-
-def _required(values: dict[str, pgoutput.Value], column: str) -> str:
-    value = values.get(column)
-    if not isinstance(value, str):
-        raise ProtocolError(f"the outbox row has no {column}: {value!r}")
-    return value
+    def _ready(self) -> None:
+        if self._waiting is None or self._waiting.done():
+            self.close()
+        else:
+            self._waiting.set_result(True)
 
 
 @contextlib.asynccontextmanager
@@ -265,29 +259,23 @@ async def _start(pgconn: PGconn, slot: Slot) -> None:
     options = f"(proto_version '1', publication_names '{slot.publication}')"
     pgconn.send_query(f'START_REPLICATION SLOT "{slot.name}" LOGICAL 0/0 {options}'.encode())
     pgconn.flush()
-    while pgconn.is_busy():
-        await _readable(pgconn.socket, CONNECT_TIMEOUT_S)
-        pgconn.consume_input()
+    answer = _Socket(pgconn.socket)
+    try:
+        while pgconn.is_busy():
+            await answer.readable(CONNECT_TIMEOUT_S)
+            pgconn.consume_input()
+    finally:
+        answer.close()
     result = pgconn.get_result()
     if result is None or result.status != ExecStatus.COPY_BOTH:
         raise errors.error_from_result(result) if result else errors.OperationalError("no answer to START_REPLICATION")
 
 
-async def _readable(socket: int, wait_s: float) -> bool:
-    loop = asyncio.get_running_loop()
-    ready = loop.create_future()
-    loop.add_reader(socket, _settle, ready)
-    try:
-        # Not wait_for: before Python 3.12 it can lose a cancellation that meets the data.
-        async with asyncio.timeout(wait_s):
-            await ready
-    except TimeoutError:
-        return False
-    finally:
-        loop.remove_reader(socket)
-    return True
+def _wake_for(bytes_min: int, number: int) -> None:
+    with socket.socket(fileno=os.dup(number)) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, bytes_min)
 
 
-def _settle(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)
+def _settle(waiting: asyncio.Future[bool], is_readable: bool) -> None:
+    if not waiting.done():
+        waiting.set_result(is_readable)

@@ -35,7 +35,7 @@ def value(one: Value) -> bytes:
         return b"n"
     if isinstance(one, Unchanged):
         return b"u"
-    return b"t" + struct.pack(">I", len(one.encode())) + one.encode()
+    return b"t" + struct.pack(">I", len(one)) + one
 
 
 def insert(number: int, values: Sequence[Value]) -> bytes:

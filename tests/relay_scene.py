@@ -7,7 +7,7 @@ import contextlib
 import json
 import random
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,11 +16,19 @@ from psycopg import AsyncConnection
 
 from infra.bus import Message, Subscription
 from infra.bus_kafka import KafkaBus
+from infra.clock import SystemClock
+from infra.db import PgCheckpoints, engine, leased
+from infra.process import Part
 from infra.settings import Infra
+from outbox_relay.decoder import COLUMNS, record_of_text
+from outbox_relay.polling_pg import Poller, lease_of
+from outbox_relay.relay import Entry, Relay, Source
+from outbox_relay.wal_pg import WalReader
 from tests.outbox_rows import INSERT, columns_of, made_row
 
 DEADLINE_S = 60.0
 WRITERS = 8
+TAKE_OVER_S = 5.0
 TRANSACTIONS = 60
 KEYS = 10
 COUNTERS = "CREATE TABLE counters (key text PRIMARY KEY, n int NOT NULL)"
@@ -128,8 +136,76 @@ async def _others_commit(scene: Scene, count: int) -> None:
         await until(lambda: scene.commits >= goal, timeout_s=0.2)
 
 
-async def write_all(scene: Scene) -> None:
+async def write_all(scene: Scene, writers: int = WRITERS) -> None:
     scene.execute(COUNTERS)
     for key in range(KEYS):
         scene.execute("INSERT INTO counters VALUES (%s, 0)", f"key-{key}")
-    await asyncio.gather(*[write(scene, seed) for seed in range(WRITERS)])
+    await asyncio.gather(*[write(scene, seed) for seed in range(writers)])
+
+
+class NaiveSource:
+    """Greater than the last number: what must not be done. Numbers are given before the commit."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        self._last = 0
+
+    @contextlib.asynccontextmanager
+    async def open(self, stop: asyncio.Event) -> AsyncIterator[Source | None]:
+        yield self
+
+    async def entries(self, wait_s: float) -> list[Entry]:
+        async with await AsyncConnection.connect(self._scene.dsn, autocommit=True) as connection:
+            columns = f"seq, {', '.join(COLUMNS)}"
+            query = f"SELECT {columns} FROM outbox WHERE seq > {self._last} ORDER BY seq"
+            rows = await (await connection.execute(query)).fetchall()
+        self._last = rows[-1][0] if rows else self._last
+        return [Entry(record_of_text(*map(str, row[1:])), row[0]) for row in rows]
+
+    async def confirm(self, position: int) -> None:
+        return None
+
+
+@contextlib.asynccontextmanager
+async def relay_of(scene: Scene, mode: str, shards: int = 1) -> AsyncIterator[Part]:
+    """The relay's parts as its process runs them, on the scene's slot and checkpoint."""
+    source, clock = engine(scene.dsn, "test", connections_max=2), SystemClock()
+    checkpoints = PgCheckpoints(source)
+    parts: list[Part] = []
+    if mode == "naive":
+        parts.append(Relay(scene.bus, NaiveSource(scene).open, clock).run)
+    elif mode == "cdc":
+        parts.append(Relay(scene.bus, WalReader(scene.dsn, checkpoints, clock, scene.slot).open, clock).run)
+    else:
+        opened = [Poller(scene.dsn, checkpoints, 0.01, n, shards, scene.slot).open for n in range(shards)]
+        relays = [Relay(scene.bus, one, clock) for one in opened]
+        parts += [leased(scene.dsn, lease_of(n), relay.run) for n, relay in enumerate(relays)]
+
+    async def all_of(stop: asyncio.Event) -> None:
+        await asyncio.gather(*[part(stop) for part in parts])
+
+    yield all_of
+    await source.dispose()
+
+
+@contextlib.asynccontextmanager
+async def running(scene: Scene, mode: str = "cdc", shards: int = 1) -> AsyncIterator[asyncio.Event]:
+    stop = asyncio.Event()
+    async with relay_of(scene, mode, shards) as part:
+        task = asyncio.ensure_future(part(stop))
+        try:
+            yield stop
+        finally:
+            stop.set()
+            async with asyncio.timeout(TAKE_OVER_S):
+                await task
+
+
+async def killed_midway(scene: Scene, mode: str, reader: Reader) -> None:
+    """A relay that is cancelled, without a last word, once it has published something."""
+    async with relay_of(scene, mode) as part:
+        seen = len(reader.messages)
+        task = asyncio.ensure_future(part(asyncio.Event()))
+        await until(lambda: len(reader.messages) > seen + 20, reader)
+        task.cancel()
+        await asyncio.wait({task})

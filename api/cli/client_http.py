@@ -61,8 +61,15 @@ class Api:
     def get(self, path: str, **query: str | None) -> Any:
         return self._asked("GET", path, params={name: value for name, value in query.items() if value is not None})
 
-    def post(self, path: str, body: Mapping[str, Any], key: str) -> Any:
-        return self._asked("POST", path, json=dict(body), headers={"idempotency-key": key})
+    def post(self, path: str, body: Mapping[str, Any], key: str | None = None, timeout_s: float = TIMEOUT_S) -> Any:
+        headers = {} if key is None else {"idempotency-key": key}
+        return self._asked("POST", path, json=dict(body), headers=headers, timeout=timeout_s)
+
+    def put(self, path: str, body: Mapping[str, Any]) -> Any:
+        return self._asked("PUT", path, json=dict(body))
+
+    def patch(self, path: str, body: Mapping[str, Any]) -> Any:
+        return self._asked("PATCH", path, json=dict(body))
 
     def delete(self, path: str) -> Any:
         return self._asked("DELETE", path)

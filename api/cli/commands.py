@@ -1,17 +1,18 @@
-"""The commands of `xgw`. Exit codes: 0 done, 1 the api refused, 2 the api cannot be reached or the command is wrong."""
+"""The commands of `xgw`. Exit codes: 0 done, 1 the api refused or what was looked for is wrong, 2 the api cannot be
+reached or the command is wrong."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
 
 import typer
 from rich.live import Live
 
-from api.cli import show
+from api.cli import operators, show
 from api.cli.client_http import Api, Refused, Unreachable
+from api.cli.session import Session
 from api.settings import CliSettings
 from infra.clock import Ids, SystemClock
 from infra.settings import SettingsError, load
@@ -34,28 +35,18 @@ cli = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+orders = typer.Typer(help="Your orders; for operators, whether they are what their events say.")
+cli.add_typer(orders, name="orders", invoke_without_command=True)
+operators.add_to(cli)
 
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """Where the commands of one call go, and how they answer."""
-
-    api: Api
-    as_json: bool
-
-    def print(self, answer: Any, columns: Sequence[str] | None = None) -> None:
-        if self.as_json:
-            typer.echo(show.as_json(answer))
-        elif columns is None:
-            show.console().print(show.fields(answer))
-        else:
-            show.console().print(show.table(show.rows_of(answer), columns))
+JSON = "--json"
 
 
 def run(argv: Sequence[str], environ: Mapping[str, str], connect: Connect = Api) -> int:
-    """Run one command and say how it ended."""
+    """Run one command and say how it ended. `--json` may stand anywhere."""
+    words = [JSON] * (JSON in argv) + [word for word in argv if word != JSON]
     try:
-        cli(list(argv), prog_name="xgw", obj=(load(CliSettings, environ), connect))
+        cli(words, prog_name="xgw", obj=(load(CliSettings, environ), connect))
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0
     except Refused as error:
@@ -72,7 +63,7 @@ def session(
     context: typer.Context,
     url: Annotated[str | None, typer.Option(help="Address of the api (XGW_API_URL).")] = None,
     token: Annotated[str | None, typer.Option(help="Bearer token (XGW_TOKEN).")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one document a line.")] = False,
+    as_json: Annotated[bool, typer.Option(JSON, help="Print JSON, one document a line.")] = False,
 ) -> None:
     defaults, connect = context.obj
     api = connect(url or defaults.api_url, token or defaults.token)
@@ -122,13 +113,29 @@ def sell(
     _place(context.obj, "sell", symbol, quantity, limit, tif, key)
 
 
-@cli.command()
-def orders(
+@orders.callback()
+def list_orders(
     context: typer.Context, symbol: Annotated[str | None, typer.Option(help="Only this symbol.")] = None
 ) -> None:
-    """Your orders."""
+    """Your orders; for operators, whether they are what their events say."""
+    if context.invoked_subcommand is None:
+        here: Session = context.obj
+        here.print(here.api.get("/orders", symbol=symbol), show.ORDER_COLUMNS)
+
+
+@orders.command()
+def rebuild(
+    context: typer.Context,
+    check: Annotated[bool, typer.Option("--check", help="Only compare; this is all that there is.")] = False,
+) -> None:
+    """Rebuild every order from its events and show where the stored one differs; exit code 1 if any does."""
+    if not check:
+        raise typer.BadParameter("an order is never overwritten; say --check to compare", param_hint="--check")
     here: Session = context.obj
-    here.print(here.api.get("/orders", symbol=symbol), show.ORDER_COLUMNS)
+    found = here.api.post("/ops/orders/rebuild?check=true", {}, timeout_s=operators.LONG_TIMEOUT_S)
+    here.print(found if here.as_json else found["differences"], show.DIFFERENCE_COLUMNS)
+    if found["differences"]:
+        raise typer.Exit(EXIT_REFUSED)
 
 
 @cli.command()
@@ -143,6 +150,23 @@ def cancel(context: typer.Context, order_id: Annotated[str, typer.Argument(metav
     """Ask the exchange to cancel an order."""
     here: Session = context.obj
     here.print(here.api.delete(f"/orders/{order_id}"))
+
+
+@cli.command()
+def replace(
+    context: typer.Context,
+    order_id: Annotated[str, typer.Argument(metavar="ID")],
+    quantity: Annotated[int | None, typer.Option("--quantity", help="Whole shares, those traded included.")] = None,
+    limit: Annotated[str | None, typer.Option("--limit", metavar="PRICE", help="Limit price per share.")] = None,
+) -> None:
+    """Ask the exchange to change an order's quantity, its limit price, or both."""
+    body: dict[str, Any] = {} if quantity is None else {"quantity": quantity}
+    if limit is not None:
+        body["amount"] = _price(limit)
+    if not body:
+        raise typer.BadParameter("nothing to change", param_hint="--quantity or --limit")
+    here: Session = context.obj
+    here.print(here.api.patch(f"/orders/{order_id}", body))
 
 
 def _place(here: Session, side: str, symbol: str, quantity: int, limit: str | None, tif: str, key: str | None) -> None:

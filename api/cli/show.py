@@ -26,6 +26,11 @@ ORDER_COLUMNS = (
     "averagePrice",
     "createdAt",
 )
+LETTER_COLUMNS = ("id", "topic", "code", "orderId", "parkedAt", "replays", "state", "text")
+REPLAY_COLUMNS = ("id", "outcome", "state")
+SWITCH_COLUMNS = ("scope", "mode", "by", "at", "reason")
+BREAK_COLUMNS = ("kind", "subject", "orderId", "accountId", "ours", "theirs", "proposal", "state", "note")
+DIFFERENCE_COLUMNS = ("orderId", "field", "stored", "rebuilt")
 
 
 def rows_of(answer: Any) -> list[Mapping[str, Any]]:

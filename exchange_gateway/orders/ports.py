@@ -1,20 +1,25 @@
-"""What the order room needs of the outside: an exchange to talk to, and a place for what it said."""
+"""What the order room needs of the outside: an exchange to talk to, a place for what it said, and which orders are
+stuck."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from exchange_gateway.orders.outcome import Answer
 from exchange_gateway.orders.wire import CancelRequest, NewOrder, ReplaceRequest
-from exchange_gateway.venue import ExecutionsPage, VenueReport
+from exchange_gateway.venue import VenueReport
 from infra.contracts import Command, Report, ReportSource
 
 
 class Venue(Protocol):
-    """The exchange's order entry. The first four never raise for trouble on the way: that is part of the answer."""
+    """The exchange's order entry. No method raises for trouble on the way: that is part of the answer."""
 
     async def submit(self, order: NewOrder) -> Answer: ...
+
+    async def submit_batch(self, orders: Sequence[NewOrder]) -> list[Answer]:
+        """At most BATCH_MAX orders in one request; an answer for each, in their order."""
+        ...
 
     async def cancel(self, request: CancelRequest) -> Answer: ...
 
@@ -24,9 +29,8 @@ class Venue(Protocol):
         """The order and all its reports so far (accepted), or not_found."""
         ...
 
-    async def executions(self, after: int, limit: int) -> ExecutionsPage:
-        """A page of all fills, by drop-copy number. Raises VenueAway."""
-        ...
+
+BATCH_MAX = 100
 
 
 class Told(Protocol):
@@ -36,4 +40,12 @@ class Told(Protocol):
         self, command: Command, reports: Iterable[VenueReport], source: ReportSource, traceparent: str
     ) -> None: ...
 
-    async def outcome(self, command: Command, report: Report, traceparent: str) -> None: ...
+    async def outcome(self, report: Report, event_id: str, idempotency_key: str, traceparent: str) -> None: ...
+
+
+class ParkedOrders(Protocol):
+    """The index of dead letters, as far as it matters here."""
+
+    async def ids(self, topic: str) -> set[str]:
+        """The orders of which a message of this topic is parked."""
+        ...

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from exchange_gateway.venue import VenueReport
-from infra.contracts import Malformed, Report, ReportSource, order_id_of
+from exchange_gateway.venue import VenueReport, VenueSide
+from infra.contracts import Malformed, Report, ReportSource, Side, order_id_of
+
+_SIDES: dict[VenueSide, Side] = {"BUY": "buy", "SELL": "sell"}
 
 
 def normalise(report: VenueReport, source: ReportSource, received_ns: int) -> Report:
@@ -25,6 +27,12 @@ def normalise(report: VenueReport, source: ReportSource, received_ns: int) -> Re
         venue_seq=report.venue_seq,
         transact_ns=report.transact_ns,
         reason=report.reason,
+        orig_cl_ord_id=report.orig_cl_ord_id,
+        session=report.session,
+        symbol=report.symbol,
+        side=_SIDES[report.side] if report.side else None,
+        quantity=report.quantity,
+        limit_micros=report.limit_micros,
     )
 
 

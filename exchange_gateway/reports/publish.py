@@ -27,9 +27,8 @@ class StatusPublisher:
         key = command.idempotency_key
         await asyncio.gather(*[self.report(report, source, traceparent, key) for report in reports])
 
-    async def outcome(self, command: Command, report: Report, traceparent: str) -> None:
-        event = f"{command.event_id}-{report.outcome}"
-        headers = record_headers(event, command.idempotency_key or event, traceparent)
+    async def outcome(self, report: Report, event_id: str, idempotency_key: str, traceparent: str) -> None:
+        headers = record_headers(event_id, idempotency_key, traceparent)
         await self._producer.send(ORDER_STATUS, report.order_id.encode(), encode(report), headers)
 
     def report(

@@ -6,11 +6,13 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 ID, TIMESTAMP, SIGNATURE = "webhook-id", "webhook-timestamp", "webhook-signature"
 SECRET_PREFIX = "whsec_"
 WINDOW_S = 300
+# More are not looked at: nobody signs with so many keys at once.
+SIGNATURES_MAX = 8
 
 
 class BadSignature(ValueError):
@@ -26,10 +28,11 @@ def key_of(secret: str) -> bytes:
         raise ValueError("a webhook secret is `whsec_` and base64") from error
 
 
-def verify(headers: Mapping[str, str], body: bytes, key: bytes, now_s: int) -> None:
-    """Raises BadSignature unless one of the `v1` signatures fits and the timestamp is within WINDOW_S of `now_s`.
+def verify(headers: Mapping[str, str], body: bytes, keys: Sequence[bytes], now_s: int) -> None:
+    """Raises BadSignature unless one of the `v1` signatures fits one of our keys and the timestamp is within WINDOW_S
+    of `now_s`. While keys are changed the sender signs with several, or we accept several.
 
-    All signatures of the header are compared, each in constant time, so that neither a position nor a prefix leaks.
+    All signatures are compared with all keys, each in constant time, so that neither a position nor a prefix leaks.
     """
     identity, stamp, signatures = (headers.get(name, "") for name in (ID, TIMESTAMP, SIGNATURE))
     if not (identity and stamp and signatures):
@@ -38,8 +41,9 @@ def verify(headers: Mapping[str, str], body: bytes, key: bytes, now_s: int) -> N
         raise BadSignature("the timestamp is not a number of seconds")
     if abs(now_s - int(stamp)) > WINDOW_S:
         raise BadSignature(f"the timestamp is more than {WINDOW_S} s away")
-    expected = signature(identity, stamp, body, key).encode()
-    fits = [hmac.compare_digest(expected, candidate.encode("utf-8", "replace")) for candidate in signatures.split()]
+    given = [candidate.encode("utf-8", "replace") for candidate in signatures.split()[:SIGNATURES_MAX]]
+    expected = [signature(identity, stamp, body, key).encode() for key in keys]
+    fits = [hmac.compare_digest(ours, theirs) for ours in expected for theirs in given]
     if not any(fits):
         raise BadSignature("no signature fits")
 

@@ -1,18 +1,22 @@
 """POST /webhooks: the venue tells us of a report. Internal port only; the caller proves itself by signature.
 
-2xx is said only when the report is durable in Kafka; anything else makes the venue send it again, and a report that
-comes twice changes nothing, so a replay within the window is harmless.
+2xx is said only when the report is durable in Kafka; anything else makes the venue send it again. What was answered 2xx
+and comes again while its signature still holds (the answer was lost, or someone replays it) is answered 2xx and not
+published again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
 
 import structlog
 from fastapi import APIRouter, Request, Response
 
 from exchange_gateway.reports.publish import StatusPublisher
-from exchange_gateway.reports.signature import BadSignature, verify
+from exchange_gateway.reports.signature import ID, WINDOW_S, BadSignature, verify
 from exchange_gateway.venue import VenueReport
 from infra.bus import BusError
 from infra.clock import NS_PER_S, Clock
@@ -22,26 +26,50 @@ log = structlog.get_logger(__name__)
 
 BODY_BYTES_MAX = 64 * 1024
 DURABLE_S_MAX = 4.0
+TAKEN_MAX = 200_000
 
 
-def routes(publisher: StatusPublisher, key: bytes, clock: Clock) -> APIRouter:
+class Taken:
+    """What was answered 2xx within the time that a signature can hold: a timestamp may be WINDOW_S ahead and is good
+    for WINDOW_S more. A body that differs is another message, even under a known id."""
+
+    def __init__(self, most: int = TAKEN_MAX) -> None:
+        self._most = most
+        self._until_s: OrderedDict[tuple[str, bytes], int] = OrderedDict()
+
+    def __contains__(self, message: tuple[str, bytes]) -> bool:
+        return message in self._until_s
+
+    def add(self, message: tuple[str, bytes], now_s: int) -> None:
+        self._until_s[message] = now_s + 2 * WINDOW_S
+        while self._until_s and (len(self._until_s) > self._most or next(iter(self._until_s.values())) < now_s):
+            self._until_s.popitem(last=False)
+
+
+def routes(publisher: StatusPublisher, keys: Sequence[bytes], clock: Clock) -> APIRouter:
     router = APIRouter(tags=["venue"])
+    taken = Taken()
 
     @router.post("/webhooks", status_code=204, response_class=Response)
     async def take(request: Request) -> Response:
         body = await _body(request)
         if body is None:
             return _refusal(413, "too_large", f"a webhook has at most {BODY_BYTES_MAX} bytes")
+        now_s = clock.now_ns() // NS_PER_S
         try:
-            verify(request.headers, body, key, clock.now_ns() // NS_PER_S)
+            verify(request.headers, body, keys, now_s)
         except BadSignature as error:
             return _refusal(401, "bad_signature", str(error))
+        message = (request.headers[ID], hashlib.sha256(body).digest())
+        if message in taken:
+            return Response(status_code=204)
         try:
             report: VenueReport = decode(VenueReport, body)
         except Malformed as error:
             return _refusal(400, "malformed", str(error))
         if not await _durable(publisher, report, request.headers.get(TRACEPARENT, "")):
             return _refusal(503, "bus_unavailable", "the report could not be stored; send it again")
+        taken.add(message, now_s)
         return Response(status_code=204)
 
     return router

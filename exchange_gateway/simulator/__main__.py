@@ -7,6 +7,7 @@ import os
 import sys
 
 from exchange_gateway.simulator.app import opened
+from exchange_gateway.simulator.chaos import ScenarioError
 from exchange_gateway.simulator.journal import JournalError
 from exchange_gateway.simulator.settings import SimulatorSettings
 from exchange_gateway.simulator.tape import TapeError
@@ -24,7 +25,7 @@ def main() -> None:
         settings = load(SimulatorSettings, environ)
         configure_logging("venue", settings.infra.log_level)
         process.run(functools.partial(opened, settings), settings.infra.bind_host, settings.infra.venue_port)
-    except (SettingsError, TapeError, JournalError, SecretError) as error:
+    except (SettingsError, TapeError, JournalError, SecretError, ScenarioError) as error:
         sys.exit(f"exchange_gateway.simulator: {error}")
 
 

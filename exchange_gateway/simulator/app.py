@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from fastapi import FastAPI
-
 from exchange_gateway.simulator import routes
+from exchange_gateway.simulator.broken import Answering, VenueApp
+from exchange_gateway.simulator.chaos import Chaos, scenario
 from exchange_gateway.simulator.columns import Tape
-from exchange_gateway.simulator.desk import Desk, Notify
+from exchange_gateway.simulator.desk import Desk
 from exchange_gateway.simulator.drop_copy import DropCopy
 from exchange_gateway.simulator.feed import Feed
 from exchange_gateway.simulator.journal import Journal
-from exchange_gateway.simulator.messages import Numbered
 from exchange_gateway.simulator.replay import Pace, Replay
 from exchange_gateway.simulator.ring import Ring
 from exchange_gateway.simulator.settings import SimulatorSettings
 from exchange_gateway.simulator.tape import find_tape, recorded, synthetic
+from exchange_gateway.simulator.trouble import Levers, Trouble
 from exchange_gateway.simulator.venue import Venue
 from exchange_gateway.simulator.webhooks_http import Webhooks, webhook_transport
-from infra.clock import Clock, SystemClock
-from infra.process import Part, Service
+from infra.clock import Clock, Ids, SystemClock
+from infra.process import Service
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -33,24 +33,36 @@ def assemble(
     *,
     tape: Tape,
     journal: Journal | None,
-    notify: Notify,
+    webhooks: Webhooks | None,
+    chaos: Chaos,
     clock: Clock,
-    parts: dict[str, Part] | None = None,
 ) -> Service:
     """The venue from given parts. Reads the journal back, so it may take a moment."""
     venue, drop_copy = Venue(), DropCopy()
     if journal is not None:
         journal.restore(venue, drop_copy)
-    desk = Desk(venue, drop_copy, journal, notify, clock)
+    desk = Desk(venue, drop_copy, journal, _no_webhooks, clock)
     feed = Feed(Ring(settings.feed_ring_ticks), settings.feed_ring_ticks // 2)
     replay = Replay(tape, desk, feed, pace(settings), clock)
+    sockets = routes.Sockets()
+    levers = _levers(desk, feed, replay, sockets, webhooks, clock)
+    trouble = Trouble(chaos, desk, levers, _later, webhooks or _no_webhooks)
+    desk.notify = trouble.recorded
     replay.prepare()
-    app = FastAPI(title="Exchange simulator", description="The venue's API; see docs/venue-api.md.")
-    routes.install(app, desk, drop_copy, feed, settings.secrets.venue_api_key)
+    app = VenueApp(title="Exchange simulator", description="The venue's API; see docs/venue-api.md.")
+    floor = routes.Floor(
+        desk=desk,
+        feed=feed,
+        answering=Answering(chaos, trouble),
+        chaos=chaos,
+        chaos_allowed=settings.chaos_allowed,
+        sockets=sockets,
+    )
+    routes.install(app, floor, settings.secrets.venue_api_key)
     return Service(
         name="venue",
         app=app,
-        parts={"replay": replay.run, **(parts or {})},
+        parts={"replay": replay.run} | ({"webhooks": webhooks.run} if webhooks else {}),
         ready={"session open": replay.is_open},
     )
 
@@ -62,6 +74,8 @@ async def opened(
     """The venue with a real tape, journal and webhooks. `stop` is set when the process is to end."""
     del stop  # every part is given it again when it runs
     used_clock = clock or SystemClock()
+    ids = Ids(used_clock, settings.chaos_seed)
+    chaos = Chaos(ids.random, used_clock, scenario(settings.scenario))
     journal = (
         Journal(settings.infra.run_dir / "venue", settings.journal_sessions_kept, settings.journal_age_min_s)
         if settings.journal
@@ -82,9 +96,9 @@ async def opened(
                 settings,
                 tape=tape_of(settings),
                 journal=journal,
-                notify=webhooks if settings.webhooks else _no_webhooks,
+                webhooks=webhooks if settings.webhooks else None,
+                chaos=chaos,
                 clock=used_clock,
-                parts={"webhooks": webhooks.run},
             )
         finally:
             if journal is not None:
@@ -113,5 +127,34 @@ def pace(settings: SimulatorSettings) -> Pace:
     )
 
 
-def _no_webhooks(_: Sequence[Numbered]) -> None:
+def _levers(
+    desk: Desk, feed: Feed, replay: Replay, sockets: routes.Sockets, webhooks: Webhooks | None, clock: Clock
+) -> Levers:
+    """What a misbehaviour moves in this process."""
+
+    def halt(symbol: str) -> None:
+        desk.halt(symbol)
+        feed.status("halt", symbol, clock.now_ns())
+
+    def resume(symbol: str) -> None:
+        if desk.resume(symbol):
+            feed.status("resume", symbol, clock.now_ns())
+
+    def disconnect() -> None:
+        sockets.cut()
+        if webhooks is not None:
+            webhooks.disconnect()
+
+    def forget(_: float) -> None:
+        replay.begin_anew()
+        disconnect()
+
+    return Levers(halt, resume, disconnect, forget)
+
+
+def _later(seconds: float, act: Callable[[], object]) -> None:
+    asyncio.get_running_loop().call_later(seconds, act)
+
+
+def _no_webhooks(_: object) -> None:
     """Reports are found in the answers and on the drop copy."""

@@ -138,10 +138,10 @@ class Book:
         half.insert(order)
         self._by_number[number] = (half, order)
 
-    def shrink(self, number: int, leaves: int) -> None:
-        """Lower an order's open quantity; its place in the queue stays."""
+    def resize(self, number: int, leaves: int) -> None:
+        """Change an order's open quantity; its place in the queue stays."""
         _, order = self._by_number[number]
-        assert 0 < leaves <= order.leaves
+        assert leaves > 0
         order.leaves = leaves
 
     def remove(self, number: int) -> None:

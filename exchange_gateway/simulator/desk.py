@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from exchange_gateway.simulator.drop_copy import DropCopy
-from exchange_gateway.simulator.journal import Journal, Line
+from exchange_gateway.simulator.journal import Kind, Line
 from exchange_gateway.simulator.messages import (
     Cancel,
     NewOrder,
@@ -28,17 +28,31 @@ R = TypeVar("R", Cancel, Replace)
 Notify = Callable[[Sequence[Numbered]], None]
 
 
+class Keeper(Protocol):
+    """Where the inputs are written down: the journal on disk, or its twin in memory."""
+
+    def append(self, lines: Sequence[bytes]) -> None:
+        """Keep the lines, whole or not at all."""
+        ...
+
+    def rotate(self, venue: Venue, session: int, now_ns: int) -> int:
+        """Begin a session. The drop-copy number up to which nothing is kept any more."""
+        ...
+
+    def move_aside(self, session: int) -> None:
+        """What was kept so far no longer counts; it stays readable."""
+        ...
+
+
 class Desk:
     """`journal` is None for a venue without memory. After a failed write the venue refuses everything: what is in
     memory may differ from what is on disk, and only a restart makes them one again."""
 
-    def __init__(
-        self, venue: Venue, drop_copy: DropCopy, journal: Journal | None, notify: Notify, clock: Clock
-    ) -> None:
+    def __init__(self, venue: Venue, drop_copy: DropCopy, journal: Keeper | None, notify: Notify, clock: Clock) -> None:
         self.venue = venue
         self.drop_copy = drop_copy
         self._journal = journal
-        self._notify = notify
+        self.notify = notify
         self._clock = clock
         self._failed: Exception | None = None
 
@@ -47,6 +61,8 @@ class Desk:
     def submit(self, orders: Iterable[NewOrder | VenueError]) -> list[list[bytes] | VenueError]:
         """Take new orders, one by one, with one write. An order that could not be read keeps its error."""
         self._check()
+        if not self.venue.instruments:
+            raise VenueError(503, "unavailable", "The first session has not opened yet.")
         now_ns, lines, made = self._clock.now_ns(), [], []
         answers: list[list[bytes] | VenueError] = []
         for terms in orders:
@@ -98,11 +114,53 @@ class Desk:
         if reports := self.venue.expire_day_orders(now_ns):
             self._session_line("broken", reports, now_ns)
 
+    def forget(self) -> None:
+        """Begin anew without orders, reports and journal; only the session's number is known, as it never comes again.
+        The next session is to be named before anything else."""
+        self._check()
+        session = self.venue.session
+        if self._journal is not None:
+            self._guard(lambda journal: journal.move_aside(session))
+        self.venue, self.drop_copy = Venue(), DropCopy()
+        self.venue.session = session
+
+    # -- what should not happen ----------------------------------------------------------------------------------------
+
+    def bust(self, exec_id: str) -> list[bytes]:
+        return self._intervene("bust", {"exec_id": exec_id}, lambda now_ns: self.venue.bust(exec_id, now_ns))
+
+    def correct(self, exec_id: str, quantity: int, micros: int) -> list[bytes]:
+        request = {"exec_id": exec_id, "last_qty": quantity, "last_micros": micros}
+        return self._intervene("correct", request, lambda now_ns: self.venue.correct(exec_id, quantity, micros, now_ns))
+
+    def overfill(self, cl_ord_id: str, beyond: int, micros: int) -> list[bytes]:
+        request = {"cl_ord_id": cl_ord_id, "beyond": beyond, "last_micros": micros}
+        return self._intervene(
+            "overfill", request, lambda now_ns: self.venue.overfill(cl_ord_id, beyond, micros, now_ns)
+        )
+
+    def stray(self, terms: NewOrder, micros: int) -> list[bytes]:
+        """A fill for an order that was never sent."""
+        return self._intervene("stray", None, lambda now_ns: self.venue.stray(terms, micros, now_ns), terms)
+
+    def halt(self, symbol: str) -> None:
+        self._check()
+        self.venue.halt(symbol)
+        self._session_line("halt", [], self._clock.now_ns(), {"symbol": symbol})
+
+    def resume(self, symbol: str) -> bool:
+        """False when there is nothing to resume: the halt ended with its session."""
+        self._check()
+        if not self.venue.resume(symbol):
+            return False
+        self._session_line("resume", [], self._clock.now_ns(), {"symbol": symbol})
+        return True
+
     # -- inside --------------------------------------------------------------------------------------------------------
 
     def _amend(
         self,
-        kind: Literal["cancel", "replace"],
+        kind: Kind,
         decide: Callable[[str, R, int], list[Numbered]],
         orig_cl_ord_id: str,
         request: R,
@@ -114,18 +172,29 @@ class Desk:
         self._record([_with(line, reports)], reports)
         return _own(reports)
 
-    def _session_line(self, kind: Literal["open", "close", "broken"], reports: list[Numbered], now_ns: int) -> None:
+    def _intervene(
+        self, kind: Kind, request: Any, decide: Callable[[int], list[Numbered]], terms: NewOrder | None = None
+    ) -> list[bytes]:
         self._check()
-        line = Line(kind=kind, at_ns=now_ns, session=self.venue.session)
+        now_ns = self._clock.now_ns()
+        reports = decide(now_ns)
+        number = self.venue.last_number if terms is not None else None
+        line = Line(kind=kind, at_ns=now_ns, session=self.venue.session, number=number, terms=terms, request=request)
+        self._record([_with(line, reports)], reports)
+        return _own(reports)
+
+    def _session_line(self, kind: Kind, reports: list[Numbered], now_ns: int, request: Any = None) -> None:
+        self._check()
+        line = Line(kind=kind, at_ns=now_ns, session=self.venue.session, request=request)
         self._record([_with(line, reports)], reports)
 
     def _record(self, lines: Sequence[bytes], reports: Sequence[Numbered]) -> None:
         if self._journal is not None and lines:
             self._guard(lambda journal: journal.append(lines))
         self.drop_copy.add(reports)
-        self._notify(reports)
+        self.notify(reports)
 
-    def _guard(self, use: Callable[[Journal], T]) -> T:
+    def _guard(self, use: Callable[[Keeper], T]) -> T:
         assert self._journal is not None
         try:
             return use(self._journal)

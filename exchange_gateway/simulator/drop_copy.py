@@ -37,8 +37,7 @@ class DropCopy:
         for numbered in reports:
             assert numbered.n == self.last_n + 1, "the drop copy has no holes"
             self._bodies.append(numbered.body)
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self.wake()
 
     def forget(self, upto_n: int) -> None:
         keep_from = min(max(upto_n + 1, self._first_n), self.last_n + 1)
@@ -61,8 +60,17 @@ class DropCopy:
             frames.append(f'{{"n":{after},"report":{body.decode()}}}')
         return after, frames
 
+    def wake(self) -> None:
+        """Let every reader look again."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def changed(self) -> None:
+        """Wait for a report, or to be woken."""
+        await self._changed.wait()
+
     async def next(self, after: int, limit: int) -> tuple[int, list[str]]:
         """As `read`, but waits until there is something. Nothing may run between looking and waiting."""
         while not (found := self.read(after, limit))[1]:
-            await self._changed.wait()
+            await self.changed()
         return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from exchange_gateway.simulator.ring import Reader, Ring
 from infra.contracts import Instrument, Tick
@@ -29,6 +29,11 @@ class Feed:
 
     def close(self, at_ns: int) -> None:
         self._ring.close(at_ns)
+        self._wake_readers()
+
+    def status(self, kind: Literal["halt", "resume"], symbol: str, at_ns: int) -> None:
+        """A symbol is halted or resumed."""
+        self._ring.status(kind, symbol, at_ns)
         self._wake_readers()
 
     def publish(self, ticks: Sequence[Tick]) -> None:

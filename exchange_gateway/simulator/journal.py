@@ -25,6 +25,12 @@ from exchange_gateway.simulator.venue import Venue
 from infra.contracts import encode
 
 FORMAT = 1
+FORGOTTEN = "forgotten-"  # + the session in which the venue lost its memory: a folder of the segments until then
+
+Kind = Literal[
+    "submit", "carried", "cancel", "replace", "market", "open", "close", "broken",
+    "bust", "correct", "overfill", "stray", "halt", "resume",
+]  # fmt: skip
 
 
 class JournalError(Exception):
@@ -43,16 +49,17 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One input and its reports (`{"n","report"}` each, as on the drop copy).
 
-    `submit` and `carried` enter an order: `number` and `terms`. A carried order comes with all its reports so far.
+    `submit`, `stray` and `carried` enter an order: `number` and `terms`. A carried order comes with all its reports so
+    far.
     """
 
-    kind: Literal["submit", "carried", "cancel", "replace", "market", "open", "close", "broken"]
+    kind: Kind
     at_ns: int
     session: int
     number: int | None = None
     terms: NewOrder | None = None
     orig_cl_ord_id: str | None = None
-    request: Any = None  # a Cancel or Replace, kept for people who read the journal
+    request: Any = None  # what was asked for, kept for people who read the journal
     reports: list[msgspec.Raw] = []
 
 
@@ -95,8 +102,8 @@ class Journal:
         """Open the folder and bring `venue` and `drop_copy` to where they were."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._take_lock()
-        found = Restored()
-        for path in sorted(self._folder.glob("*.jsonl"), key=lambda p: int(p.stem)):
+        found = Restored(session=self._finish_moving_aside())
+        for path in segments(self._folder):
             self._restore_segment(path, venue, drop_copy, found)
         if found.orphans:
             raise JournalError(f"{self._folder}: orders {sorted(found.orphans)[:5]} have reports but no beginning")
@@ -128,6 +135,27 @@ class Journal:
         for segment in dropped:
             segment.path.unlink()
         return upto_n if dropped else 0
+
+    def move_aside(self, session: int) -> None:
+        """Begin without memory; what was kept goes to a folder of its own, for those who check what really happened."""
+        aside = self._folder / f"{FORGOTTEN}{session}"
+        aside.mkdir()
+        for path in segments(self._folder):
+            path.rename(aside / path.name)
+        self._segments = []
+        if self._file is not None:
+            os.close(self._file)
+        self._file = None
+
+    def _finish_moving_aside(self) -> int:
+        """After a kill in the middle of it. Returns the last session that was forgotten, or 0."""
+        aside = max(forgotten(self._folder), key=_session_of, default=None)
+        if aside is None:
+            return 0
+        for path in segments(self._folder):
+            if int(path.stem) <= _session_of(aside):
+                path.rename(aside / path.name)
+        return _session_of(aside)
 
     def close(self) -> None:
         for descriptor in (self._file, self._lock):
@@ -175,13 +203,26 @@ class Journal:
             if not self._segments:
                 drop_copy.begin_after(segment.head.last_n)
             for line in lines:
-                _restore_line(msgspec.json.decode(line, type=Line), venue, drop_copy, found)
+                restore_line(msgspec.json.decode(line, type=Line), venue, drop_copy, found)
         except msgspec.DecodeError as error:
             raise JournalError(f"{path} is damaged ({error}); move the folder away to start without memory") from error
         self._segments.append(segment)
         found.session = max(found.session, segment.head.session)
         found.last_n = max(found.last_n, segment.head.last_n)
         found.last_number = max(found.last_number, segment.head.last_number)
+
+
+def segments(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.jsonl"), key=lambda path: int(path.stem))
+
+
+def forgotten(folder: Path) -> list[Path]:
+    """The folders of lives that the venue forgot, oldest first."""
+    return sorted(folder.glob(f"{FORGOTTEN}*"), key=_session_of)
+
+
+def _session_of(aside: Path) -> int:
+    return int(aside.name.removeprefix(FORGOTTEN))
 
 
 def carried_line(order: Order, now_ns: int) -> bytes:
@@ -197,21 +238,21 @@ def carried_line(order: Order, now_ns: int) -> bytes:
     return encode(line)
 
 
-def _restore_line(line: Line, venue: Venue, drop_copy: DropCopy, found: Restored) -> None:
+def restore_line(line: Line, venue: Venue, drop_copy: DropCopy, found: Restored) -> None:
     if line.kind == "carried":
         found.orphans.discard(f"X{line.number}")
     if line.terms is not None and line.number is not None:
         fresh = venue.enter_again(line.number, line.terms, line.session)
         if not fresh:
             return
-    for numbered in _numbered(line):
+    for numbered in numbered_of(line):
         if numbered.n > drop_copy.last_n:
             drop_copy.add([numbered])
         if not venue.absorb_again(numbered):
             found.orphans.add(str(numbered.report.exchange_order_id))
 
 
-def _numbered(line: Line) -> Iterator[Numbered]:
+def numbered_of(line: Line) -> Iterator[Numbered]:
     for raw in line.reports:
         reported = msgspec.json.decode(raw, type=_Reported)
         body = bytes(reported.report)

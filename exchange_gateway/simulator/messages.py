@@ -14,7 +14,7 @@ from infra.contracts import Reason
 Side = Literal["BUY", "SELL"]
 OrdType = Literal["LIMIT", "MARKET"]
 Tif = Literal["DAY", "GTC", "IOC", "FOK"]
-ExecType = Literal["NEW", "TRADE", "CANCELED", "REPLACED", "REJECTED", "EXPIRED"]
+ExecType = Literal["NEW", "TRADE", "CANCELED", "REPLACED", "REJECTED", "EXPIRED", "TRADE_CORRECT", "TRADE_CANCEL"]
 OrdStatus = Literal["NEW", "PARTIALLY_FILLED", "FILLED", "CANCELED", "REJECTED", "EXPIRED"]
 LIVE: frozenset[str] = frozenset({"NEW", "PARTIALLY_FILLED"})
 

@@ -19,6 +19,16 @@ from exchange_gateway.simulator.messages import (
 )
 
 
+class _Said(msgspec.Struct, frozen=True, gc=False):
+    """What of a report tells the fills."""
+
+    exec_id: str
+    exec_type: str | None
+    exec_ref_id: str | None
+    last_qty: int
+    last_micros: int
+
+
 class Order(msgspec.Struct, gc=False):
     """`ids` is the chain of ClOrdIDs that lead here; `stamp` is the order's time priority in the book.
 
@@ -67,10 +77,23 @@ class Order(msgspec.Struct, gc=False):
         self.quantity, self.limit_micros = report.quantity, report.limit_micros
         self.status = report.order_status
         self.cum_qty = report.cum_qty
-        self.cum_notional_micros += report.last_qty * report.last_micros
+        self.cum_notional_micros += self._notional_change(report)
         self.venue_seq = report.venue_seq
         self.last_n = numbered.n
         self.reports = (*self.reports, (numbered.n, numbered.body))
+
+    def fills(self) -> dict[str, tuple[int, int]]:
+        """ExecID → (quantity, price) of each fill as it stands after its corrections; a busted one is (0, 0)."""
+        found: dict[str, tuple[int, int]] = {}
+        for _, body in self.reports:
+            said = msgspec.json.decode(body, type=_Said)
+            if said.exec_type == "TRADE":
+                found[said.exec_id] = said.last_qty, said.last_micros
+            elif said.exec_type == "TRADE_CORRECT" and said.exec_ref_id is not None:
+                found[said.exec_ref_id] = said.last_qty, said.last_micros
+            elif said.exec_type == "TRADE_CANCEL" and said.exec_ref_id is not None:
+                found[said.exec_ref_id] = 0, 0
+        return found
 
     def state(self) -> OrderState:
         assert self.status is not None
@@ -90,6 +113,16 @@ class Order(msgspec.Struct, gc=False):
             venue_seq=self.venue_seq,
             session=self.session,
         )
+
+    def _notional_change(self, report: Report) -> int:
+        """`last_qty` of a bust or a correction is the fill's quantity, not one more: the old terms go."""
+        notional = report.last_qty * report.last_micros
+        if report.exec_type == "TRADE_CANCEL":
+            return -notional
+        if report.exec_type == "TRADE_CORRECT" and report.exec_ref_id is not None:
+            quantity, micros = self.fills()[report.exec_ref_id]
+            return notional - quantity * micros
+        return notional
 
     def _loses_priority(self, replaced: Report) -> bool:
         return replaced.limit_micros != self.limit_micros or replaced.quantity > self.quantity

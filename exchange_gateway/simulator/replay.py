@@ -59,11 +59,20 @@ class Replay:
         self._clock = clock
         self._closes = {symbol: listing.previous_close_micros for symbol, listing in tape.listings.items()}
         self._session = 0
+        self._is_named = False  # the session is named and not opened yet
 
     def prepare(self) -> None:
         """End what a crash left open, and name the first session: refusals before its open carry its number."""
         now_ns = self._clock.now_ns()
         self._desk.end_broken_session(now_ns)
+        self._assign(now_ns)
+
+    def begin_anew(self) -> None:
+        """The venue loses its memory: the session ends without a word to its orders, and the next one is named."""
+        now_ns = self._clock.now_ns()
+        if self.is_open():
+            self._feed.close(now_ns)
+        self._desk.forget()
         self._assign(now_ns)
 
     def is_open(self) -> bool:
@@ -74,13 +83,12 @@ class Replay:
         log.info("tape", label=self._tape.label, symbols=len(self._tape.listings), speed=self._pace.speed or "max")
         passes = 0
         while not stop.is_set() and (not self._pace.loops or passes < self._pace.loops):
-            if passes:
+            if not self._is_named:
                 await wait(stop, self._pace.session_pause_s)
                 self._assign(self._clock.now_ns())
             await self._until_session(stop)
             if not stop.is_set():
-                await self._pass(stop)
-                passes += 1
+                passes += await self._pass(stop)
         await stop.wait()
 
     # -- sessions ------------------------------------------------------------------------------------------------------
@@ -92,6 +100,7 @@ class Replay:
         else:
             self._session = next_session(last, now_ns)
         self._desk.assign_session(self._session, now_ns)
+        self._is_named = True
 
     def _first_ns(self) -> int:
         return int(next(self._tape.play()).ts_event[0])
@@ -104,22 +113,25 @@ class Replay:
                 return
             await wait(stop, early_ns / NS_PER_S)
 
-    async def _pass(self, stop: asyncio.Event) -> None:
+    async def _pass(self, stop: asyncio.Event) -> bool:
+        """Whether the session was played to its end."""
         at_ns = self._first_ns() if self._pace.tape_clock else self._clock.now_ns()
         listed = {
             symbol: Instrument(symbol, listing.name, TICK_MICROS, LOT, self._session, self._closes[symbol])
             for symbol, listing in self._tape.listings.items()
         }
+        self._is_named = False
         self._desk.open(listed, at_ns)
         self._feed.open(self._session, list(listed.values()), at_ns)
         log.info("session_open", session=self._session)
         last_ns = await self._play(stop)
-        if stop.is_set():
-            return  # as after a crash: what was open is ended at the next start
+        if stop.is_set() or not self.is_open():
+            return False  # as after a crash: what was open is ended at the next start
         at_ns = last_ns if self._pace.tape_clock else self._clock.now_ns()
         self._feed.close(at_ns)
         self._desk.close(at_ns)
         log.info("session_close", session=self._session)
+        return True
 
     # -- ticks ---------------------------------------------------------------------------------------------------------
 
@@ -133,12 +145,12 @@ class Replay:
                 await self._room(stop)
                 origin = rows.ts_ns[0], self._clock.monotonic_s()
             done, count = 0, len(rows.ts_ns)
-            while done < count and not stop.is_set():
+            while done < count and not stop.is_set() and self.is_open():
                 upto = await self._due(rows, done, origin, stop)
-                if upto > done:
+                if upto > done and self.is_open():
                     self._emit(rows, done, upto)
                 done = upto
-            if stop.is_set():
+            if stop.is_set() or not self.is_open():
                 break
             last_ns = rows.ts_ns[-1]
         return last_ns

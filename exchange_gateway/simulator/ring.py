@@ -33,7 +33,8 @@ class Frame(NamedTuple):
 
 @dataclass(slots=True)
 class Session:
-    """One session as the feed tells it. `symbols` holds each symbol's last sequence number."""
+    """One session as the feed tells it. `symbols` holds each symbol's last sequence number, `statuses` the last word on
+    each symbol that was halted."""
 
     session: int
     instruments: str
@@ -41,6 +42,7 @@ class Session:
     closed: str | None = None
     ticks: int = 0
     symbols: dict[str, int] = field(default_factory=dict)
+    statuses: dict[str, str] = field(default_factory=dict)
 
 
 class Ring:
@@ -71,6 +73,12 @@ class Ring:
         assert current is not None
         current.closed = _status("close", current.session, at_ns)
         self._add(Frame(current.session, current.ticks + 1, current.ticks, current.closed))
+
+    def status(self, kind: Literal["halt", "resume"], symbol: str, at_ns: int) -> None:
+        current = self.current
+        assert current is not None
+        text = current.statuses[symbol] = _status(kind, current.session, at_ns, symbol)
+        self._add(Frame(current.session, current.ticks + 1, current.ticks, text))
 
     def add(self, ticks: Sequence[Tick]) -> None:
         current = self.current
@@ -200,6 +208,8 @@ class Reader:
         self._skip_to(start)
         if changed:
             self._introduce(start[0], resumed=True)
+        elif known := self._ring.sessions.get(start[0]):
+            self._ready += known.statuses.values()  # a halt or a resumption may be among what is lost
 
     def _skip_to(self, start: Place) -> None:
         self._ready.extend(self._ring.lost(self.place, start))
@@ -213,10 +223,11 @@ class Reader:
         known = self._ring.sessions.get(session)
         if known is not None:
             self._ready += [known.instruments, known.closed if known.closed and not resumed else known.opened]
+            self._ready += known.statuses.values()
 
 
-def _status(kind: Literal["open", "close"], session: int, at_ns: int) -> str:
-    status = MarketStatus(kind=kind, session=session, at_ns=at_ns)
+def _status(kind: Literal["open", "close", "halt", "resume"], session: int, at_ns: int, symbol: str = "*") -> str:
+    status = MarketStatus(kind=kind, session=session, at_ns=at_ns, symbol=symbol)
     return encode({"type": "status", "status": status}).decode()
 
 

@@ -5,30 +5,67 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Annotated, Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
-import msgspec
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response, WebSocket, WebSocketDisconnect
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
 
+from exchange_gateway.simulator import chaos_routes
+from exchange_gateway.simulator.answers import (
+    BATCH_BYTES_MAX,
+    batch_answer,
+    install_errors,
+    json_response,
+    read,
+    reports_answer,
+    understood,
+    understood_or_error,
+)
+from exchange_gateway.simulator.broken import Answering
+from exchange_gateway.simulator.chaos import Chaos
 from exchange_gateway.simulator.desk import Desk
-from exchange_gateway.simulator.drop_copy import AheadOfVenue, DropCopy
+from exchange_gateway.simulator.drop_copy import AheadOfVenue
 from exchange_gateway.simulator.feed import Feed
 from exchange_gateway.simulator.messages import Batch, Cancel, NewOrder, Replace, VenueError
+from exchange_gateway.simulator.trouble import through
 from infra.contracts import encode
 
-BODY_BYTES_MAX, BATCH_BYTES_MAX = 64 * 1024, 1024 * 1024
 PAGE, PAGE_MAX = 500, 1000
 DROP_COPY_FRAMES_PER_TURN = 64
 POLICY_VIOLATION, AHEAD = 1008, 4416
 
-S = TypeVar("S", bound=msgspec.Struct)
 After = Annotated[int, Query(ge=0)]
 Limit = Annotated[int, Query(ge=1, le=PAGE_MAX)]
 
 
-def install(app: FastAPI, desk: Desk, drop_copy: DropCopy, feed: Feed, api_key: str) -> None:
+@dataclass(slots=True)
+class Sockets:
+    """All open WebSockets."""
+
+    _cut: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def cut(self) -> None:
+        """End them all, without a goodbye."""
+        self._cut.set()
+        self._cut = asyncio.Event()
+
+    async def until_cut(self) -> None:
+        await self._cut.wait()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Floor:
+    """What the routes stand on."""
+
+    desk: Desk
+    feed: Feed
+    answering: Answering
+    chaos: Chaos
+    chaos_allowed: bool
+    sockets: Sockets
+
+
+def install(app: FastAPI, floor: Floor, api_key: str) -> None:
     """Give `app` the venue's routes and the venue's form of errors."""
     expected = f"Bearer {api_key}".encode()
 
@@ -36,99 +73,97 @@ def install(app: FastAPI, desk: Desk, drop_copy: DropCopy, feed: Feed, api_key: 
         if not hmac.compare_digest(request.headers.get("authorization", "").encode(), expected):
             raise VenueError(401, "unauthorized", "The bearer key is missing or wrong.")
 
-    app.include_router(_order_entry(desk), dependencies=[Depends(authorized)])
-    app.include_router(_questions(desk, feed), dependencies=[Depends(authorized)])
-    app.include_router(_streams(drop_copy, feed, expected))
-    app.add_exception_handler(VenueError, _refused)
-    app.add_exception_handler(RequestValidationError, _malformed)
-    app.add_exception_handler(HTTPException, _http_error)
+    locked = [Depends(authorized)]
+    app.include_router(_order_entry(floor.desk, floor.answering), dependencies=locked)
+    app.include_router(_questions(floor.desk, floor.feed, floor.answering), dependencies=locked)
+    app.include_router(chaos_routes.routes(floor.desk, floor.chaos, floor.chaos_allowed), dependencies=locked)
+    app.include_router(_streams(floor, expected))
+    install_errors(app)
 
 
-def _order_entry(desk: Desk) -> APIRouter:
+def _order_entry(desk: Desk, answering: Answering) -> APIRouter:
     router = APIRouter(tags=["order entry"])
 
     @router.post("/orders")
     async def submit(request: Request) -> Response:
-        terms = _decode(await _body(request, BODY_BYTES_MAX), NewOrder)
-        answer = desk.submit([terms])[0]
-        if isinstance(answer, VenueError):
-            raise answer
-        return _json(_reports(answer))
+        terms = understood(await read(request), NewOrder)
+
+        def work() -> bytes:
+            answer = desk.submit([terms])[0]
+            if isinstance(answer, VenueError):
+                raise answer
+            return reports_answer(answer)
+
+        return answering.answer("submit", [terms.symbol], work)
 
     @router.post("/orders/batch")
     async def submit_batch(request: Request) -> Response:
-        batch = _decode(await _body(request, BATCH_BYTES_MAX), Batch)
-        answers = desk.submit(_decode_or_error(raw) for raw in batch.orders)
-        return _json(b'{"results":[' + b",".join(_result(answer) for answer in answers) + b"]}")
+        batch = understood(await read(request, BATCH_BYTES_MAX), Batch)
+        orders = [understood_or_error(raw) for raw in batch.orders]
+        symbols = [order.symbol for order in orders if isinstance(order, NewOrder)]
+        return answering.answer("batch", symbols, lambda: batch_answer(desk.submit(orders)))
 
     @router.post("/orders/{orig_cl_ord_id}/cancel")
     async def cancel(orig_cl_ord_id: str, request: Request) -> Response:
-        asked = _decode(await _body(request, BODY_BYTES_MAX), Cancel)
-        return _json(_reports(desk.cancel(orig_cl_ord_id, asked)))
+        asked = understood(await read(request), Cancel)
+        symbols = desk.venue.symbols_of(orig_cl_ord_id)
+        return answering.answer("cancel", symbols, lambda: reports_answer(desk.cancel(orig_cl_ord_id, asked)))
 
     @router.post("/orders/{orig_cl_ord_id}/replace")
     async def replace(orig_cl_ord_id: str, request: Request) -> Response:
-        asked = _decode(await _body(request, BODY_BYTES_MAX), Replace)
-        return _json(_reports(desk.replace(orig_cl_ord_id, asked)))
+        asked = understood(await read(request), Replace)
+        symbols = desk.venue.symbols_of(orig_cl_ord_id)
+        return answering.answer("replace", symbols, lambda: reports_answer(desk.replace(orig_cl_ord_id, asked)))
 
     return router
 
 
-def _questions(desk: Desk, feed: Feed) -> APIRouter:
+def _questions(desk: Desk, feed: Feed, answering: Answering) -> APIRouter:
     router = APIRouter(tags=["questions"])
-    venue = desk.venue
 
     @router.get("/orders/{cl_ord_id}")
     async def order(cl_ord_id: str) -> Response:
-        found = venue.find(cl_ord_id)
-        if found is None:
-            raise VenueError(404, "unknown_order", f"No order of this venue has the ClOrdID {cl_ord_id}.")
-        reports = b",".join(body for _, body in found.reports)
-        return _json(b'{"order":%b,"reports":[%b]}' % (encode(found.state()), reports))
+        return answering.answer("query", desk.venue.symbols_of(cl_ord_id), lambda: desk.venue.told_of(cl_ord_id))
 
     @router.get("/orders")
     async def mass_status(after: After = 0, limit: Limit = PAGE) -> Response:
-        page = venue.page(after, limit)
-        upto = page[-1].number if page else after
-        more = bool(venue.page(upto, 1))
-        orders = encode([order.state() for order in page])
-        return _json(b'{"total":%d,"orders":%b,"next":%b}' % (venue.total(), orders, _next(upto, more)))
+        return json_response(desk.venue.orders_answer(after, limit))
 
     @router.get("/executions")
     async def executions(after: After = 0, limit: Limit = PAGE) -> Response:
-        page = venue.executions_page(after, limit)
-        upto = page[-1][0] if page else after
-        more = bool(venue.executions_page(upto, 1))
-        reports = b",".join(body for _, body in page)
-        return _json(b'{"total":%d,"reports":[%b],"next":%b}' % (venue.executions(), reports, _next(upto, more)))
+        return json_response(desk.venue.executions_answer(after, limit))
 
     @router.get("/market-data/sessions")
     async def sessions() -> Response:
-        return _json(encode(feed.sessions()))
+        return json_response(encode(feed.sessions()))
 
     return router
 
 
-def _streams(drop_copy: DropCopy, feed: Feed, expected: bytes) -> APIRouter:
+def _streams(floor: Floor, expected: bytes) -> APIRouter:
     router = APIRouter()
+    feed, sockets = floor.feed, floor.sockets
 
     @router.websocket("/drop-copy")
     async def drop_copy_stream(websocket: WebSocket, after: After = 0) -> None:
         if not await _accepted(websocket, expected):
             return
+        drop_copy = floor.desk.drop_copy
 
         async def send() -> None:
-            n = after
-            while True:
+            n, is_first, holds = after, True, True
+            while holds:
                 n, frames = await drop_copy.next(n, DROP_COPY_FRAMES_PER_TURN)
-                await _send(websocket, frames)
+                sent, holds = through(floor.chaos, frames, is_first)
+                await _send(websocket, sent)
+                is_first = False
 
         try:
             drop_copy.check(after)
         except AheadOfVenue as error:
             await websocket.close(AHEAD, str(error))
             return
-        await _until_gone(websocket, send)
+        await _until_gone(websocket, send, sockets)
 
     @router.websocket("/market-data")
     async def market_data(websocket: WebSocket, session: int | None = None, after: After | None = None) -> None:
@@ -141,7 +176,7 @@ def _streams(drop_copy: DropCopy, feed: Feed, expected: bytes) -> APIRouter:
                 await _send(websocket, await feed.frames(reader))
 
         try:
-            await _until_gone(websocket, send)
+            await _until_gone(websocket, send, sockets)
         finally:
             feed.leave(reader)
 
@@ -167,9 +202,10 @@ async def _send(websocket: WebSocket, frames: Sequence[str]) -> None:
     await asyncio.sleep(0)
 
 
-async def _until_gone(websocket: WebSocket, send: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Send until the client leaves or the server ends; what a client says is not listened to."""
-    tasks = [asyncio.ensure_future(send()), asyncio.ensure_future(_disconnected(websocket))]
+async def _until_gone(websocket: WebSocket, send: Callable[[], Coroutine[Any, Any, None]], sockets: Sockets) -> None:
+    """Send until the client leaves, the server ends or the socket is cut; what a client says is not listened to."""
+    ways = (send(), _disconnected(websocket), sockets.until_cut())
+    tasks = [asyncio.ensure_future(way) for way in ways]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -184,70 +220,3 @@ async def _until_gone(websocket: WebSocket, send: Callable[[], Coroutine[Any, An
 async def _disconnected(websocket: WebSocket) -> None:
     while (await websocket.receive())["type"] != "websocket.disconnect":
         pass
-
-
-# -- bodies and answers ------------------------------------------------------------------------------------------------
-
-
-async def _body(request: Request, bytes_max: int) -> bytes:
-    too_large = VenueError(413, "too_large", f"At most {bytes_max} bytes.")
-    if int(request.headers.get("content-length") or 0) > bytes_max:
-        raise too_large
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > bytes_max:
-            raise too_large
-    return b"".join(chunks)
-
-
-def _decode(body: bytes | msgspec.Raw, kind: type[S]) -> S:
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise VenueError(400, "malformed", str(error)) from error
-
-
-def _decode_or_error(raw: msgspec.Raw) -> NewOrder | VenueError:
-    try:
-        return _decode(raw, NewOrder)
-    except VenueError as error:
-        return error
-
-
-def _reports(bodies: Sequence[bytes]) -> bytes:
-    return b'{"reports":[%b]}' % b",".join(bodies)
-
-
-def _result(answer: list[bytes] | VenueError) -> bytes:
-    if isinstance(answer, VenueError):
-        return b'{"status":%d,"error":%b}' % (answer.status, encode(answer.content()))
-    return b'{"status":200,"reports":[%b]}' % b",".join(answer)
-
-
-def _next(upto: int, more: bool) -> bytes:
-    return b"%d" % upto if more else b"null"
-
-
-def _json(content: bytes, status: int = 200) -> Response:
-    return Response(content, status, media_type="application/json")
-
-
-def _error(status: int, content: dict[str, Any]) -> Response:
-    return _json(encode({"error": content}), status)
-
-
-async def _refused(_: Request, error: Exception) -> Response:
-    assert isinstance(error, VenueError)
-    return _error(error.status, error.content())
-
-
-async def _malformed(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    return _error(400, {"code": "malformed", "text": str(error.errors()[0]["msg"])})
-
-
-async def _http_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return _error(error.status_code, {"code": "not_found", "text": str(error.detail)})

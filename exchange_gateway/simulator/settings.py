@@ -39,6 +39,10 @@ class SimulatorSettings:
     journal_sessions_kept: int = setting(3, "Sessions whose reports and ended orders are kept.")
     journal_age_min_s: int = setting(3600, "A session that ended more recently than this is kept in any case.")
 
+    chaos_allowed: bool = setting(False, "Whether POST /chaos and the busting of fills are open (docs/venue-api.md).")
+    scenario: str = setting("", "JSON file with misbehaviour that begins at the start; empty: none.")
+    chaos_seed: int = setting(1, "Seed of what misbehaviour leaves to chance.")
+
     @property
     def speed(self) -> float | None:
         """Tape seconds per second; None is as fast as the clients take it."""

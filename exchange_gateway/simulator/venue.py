@@ -6,7 +6,6 @@ it returns, so a journal of them rebuilds the venue.
 
 from __future__ import annotations
 
-import bisect
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
@@ -21,43 +20,40 @@ from exchange_gateway.simulator.messages import (
     Report,
     VenueError,
     exchange_order_id,
-    order_number,
 )
 from exchange_gateway.simulator.order import Order
+from exchange_gateway.simulator.records import Records
+from exchange_gateway.simulator.refusals import (
+    BAD_PRICE,
+    BAD_QUANTITY,
+    BAD_TICK,
+    BUSTED,
+    FOK_UNFILLED,
+    HALTED,
+    IOC_REST,
+    MARKET_CLOSED,
+    NO_LIQUIDITY,
+    QUANTITY_MAX,
+    SESSION_CLOSED,
+    TOO_LATE,
+    UNKNOWN_ORDER,
+    UNKNOWN_SYMBOL,
+    UNSOLICITED,
+)
 from infra.contracts import Instrument, Reason, encode
 
-QUANTITY_MAX = 1_000_000
 _ENDS: Mapping[ExecType, OrdStatus] = {"CANCELED": "CANCELED", "REJECTED": "REJECTED", "EXPIRED": "EXPIRED"}
 
-TOO_LATE = Reason("too_late", "The order is not live, or that quantity is filled already.")
-UNKNOWN_ORDER = Reason("unknown_order", "No order of this venue has that ClOrdID.")
-UNKNOWN_SYMBOL = Reason("unknown_symbol", "The symbol is not listed here.")
-BAD_QUANTITY = Reason("bad_quantity", f"Quantities are whole shares from 1 to {QUANTITY_MAX}.")
-BAD_PRICE = Reason("bad_price", "A limit price is positive.")
-BAD_TICK = Reason("bad_tick", "The limit price is not a multiple of the tick size.")
-MARKET_CLOSED = Reason("market_closed", "Only GTC LIMIT orders are taken while the market is closed.")
-NO_LIQUIDITY = Reason("no_liquidity", "Nothing stands on the other side of the book.")
-IOC_REST = Reason("ioc_rest", "The rest could not be filled at once.")
-UNSOLICITED = Reason("unsolicited", "The book ran out before the market order was filled.")
-FOK_UNFILLED = Reason("fok_unfilled", "The order could not be filled at once and in full.")
-SESSION_CLOSED = Reason("session_closed", "A DAY order ends with its session.")
 
-
-class Venue:
-    """All books, orders and ClOrdIDs of the exchange. `session` is the current one, or the last one while closed."""
+class Venue(Records):
+    """All books, orders and ClOrdIDs of the exchange."""
 
     def __init__(self) -> None:
-        self.session = 0
+        super().__init__()
         self.is_open = False
-        self.last_n = 0
-        self.last_number = 0
         self.instruments: Mapping[str, Instrument] = {}
         self._books: defaultdict[str, Book] = defaultdict(Book)
-        self._orders: dict[int, Order] = {}
-        self._numbers: list[int] = []  # of all orders, rising: the page index of the mass status
-        self._by_id: dict[str, Order] = {}
-        self._live: dict[int, Order] = {}
-        self._executions: list[tuple[int, int, bytes]] = []  # (drop-copy number, order number, report) of every fill
+        self._halted: set[str] = set()
         self._now_ns = 0
         self._out: list[Numbered] = []
 
@@ -90,7 +86,23 @@ class Venue:
         for order in [o for o in self._live.values() if o.terms.tif == "DAY"]:
             self._emit(order, "EXPIRED", reason=SESSION_CLOSED)
         self._books.clear()
+        self._halted.clear()
         return self._out
+
+    def halt(self, symbol: str) -> None:
+        """Nothing of the symbol trades until it is resumed or the session ends; its orders rest where they are."""
+        self._listed(symbol)
+        if not self.is_open:
+            raise VenueError(409, "market_closed", "A symbol is halted within a session.")
+        self._halted.add(symbol)
+        self._books[symbol].quote(0, 0, 0, 0, self.last_n)
+
+    def resume(self, symbol: str) -> bool:
+        """The market maker comes back with the symbol's next quote. False when the symbol was not halted (any more)."""
+        if symbol not in self._halted:
+            return False
+        self._halted.discard(symbol)
+        return True
 
     # -- order entry ---------------------------------------------------------------------------------------------------
 
@@ -132,7 +144,7 @@ class Venue:
         self._emit(order, "REPLACED", cl_ord_id=request.cl_ord_id, quantity=quantity, limit_micros=limit)
         book = self._books[order.terms.symbol]
         if order.stamp == stamp and order.number in book:
-            book.shrink(order.number, order.open_qty)
+            book.resize(order.number, order.open_qty)
         elif self.is_open:
             self._out_of_book(order)
             self._trade_and_rest(order)
@@ -142,75 +154,54 @@ class Venue:
 
     def quote(self, symbol: str, bid: int, bid_size: int, ask: int, ask_size: int, now_ns: int) -> list[Numbered]:
         """The market maker's new quote."""
+        if symbol in self._halted:
+            return []
         fills = self._books[symbol].quote(bid, bid_size, ask, ask_size, self.last_n)
         return self._fills(fills, now_ns) if fills else []
 
     def trade(self, symbol: str, price_micros: int, size: int, now_ns: int) -> list[Numbered]:
         """A print of the tape."""
+        if symbol in self._halted:
+            return []
         fills = self._books[symbol].trade(price_micros, size)
         return self._fills(fills, now_ns) if fills else []
 
-    # -- questions -----------------------------------------------------------------------------------------------------
+    # -- what should not happen ----------------------------------------------------------------------------------------
 
-    def find(self, cl_ord_id: str) -> Order | None:
-        return self._by_id.get(cl_ord_id)
+    def bust(self, exec_id: str, now_ns: int) -> list[Numbered]:
+        """Take a fill back. Its quantity is open again in a live order; an order that had ended stays ended."""
+        order, quantity, micros = self.fill(exec_id)
+        self._begin(now_ns)
+        self._restate(order, "TRADE_CANCEL", exec_id, quantity, micros, order.cum_qty - quantity)
+        return self._out
 
-    def total(self) -> int:
-        return len(self._numbers)
+    def correct(self, exec_id: str, quantity: int, micros: int, now_ns: int) -> list[Numbered]:
+        """Give a fill its right quantity and price. Less quantity is a bust in part."""
+        order, was, _ = self.fill(exec_id)
+        if not (1 <= quantity <= QUANTITY_MAX and micros > 0):
+            raise VenueError(400, "malformed", "A corrected fill has a positive quantity and price.")
+        self._begin(now_ns)
+        self._restate(order, "TRADE_CORRECT", exec_id, quantity, micros, order.cum_qty - was + quantity)
+        return self._out
 
-    def page(self, after: int, limit: int) -> list[Order]:
-        """Orders by number, those above `after`."""
-        start = bisect.bisect_right(self._numbers, after)
-        return [self._orders[number] for number in self._numbers[start : start + limit]]
+    def overfill(self, cl_ord_id: str, beyond: int, micros: int, now_ns: int) -> list[Numbered]:
+        """Fill an order, live or ended, with `beyond` more shares than were ordered. Raises VenueError."""
+        order = self.find(cl_ord_id)
+        if order is None:
+            raise VenueError(404, "unknown_order", UNKNOWN_ORDER.text)
+        self._begin(now_ns)
+        self._out_of_book(order)
+        self._emit(order, "TRADE", last_qty=max(order.open_qty, 0) + beyond, last_micros=micros)
+        return self._out
 
-    def executions(self) -> int:
-        return len(self._executions)
-
-    def executions_page(self, after: int, limit: int) -> list[tuple[int, bytes]]:
-        """(drop-copy number, report) of fills, those above `after`."""
-        start = bisect.bisect_right(self._executions, after, key=lambda fill: fill[0])
-        return [(n, body) for n, _, body in self._executions[start : start + limit]]
-
-    # -- memory --------------------------------------------------------------------------------------------------------
-
-    def enter_again(self, number: int, terms: NewOrder, session: int) -> bool:
-        """Take in an order of an earlier life; False when it is known already."""
-        if number in self._orders:
-            return False
-        self._enter(number, terms, session)
-        return True
-
-    def absorb_again(self, numbered: Numbered) -> bool:
-        """Take in a report of an earlier life; False when its order is not known (yet)."""
-        self.last_n = max(self.last_n, numbered.n)
-        self.session = max(self.session, numbered.report.session)
-        if numbered.report.exchange_order_id is None:
-            return True
-        order = self._orders.get(order_number(numbered.report.exchange_order_id))
-        if order is not None:
-            self._absorb(order, numbered)
-        return order is not None
-
-    def settle(self, session: int, last_n: int, last_number: int) -> None:
-        """End of taking in: what the journal's heads say was reached, and the indexes in their order."""
-        self.session, self.last_n = max(self.session, session), max(self.last_n, last_n)
-        self.last_number = max(self.last_number, last_number)
-        self._orders = dict(sorted(self._orders.items()))
-        self._numbers = list(self._orders)
-        self._executions.sort()
-
-    def forget(self, upto_n: int) -> list[Order]:
-        """Drop ended orders whose last report is no longer kept; their ClOrdIDs are free again.
-
-        Returns the orders that stay although their first reports are dropped: they must be carried over.
-        """
-        for order in [o for o in self._orders.values() if not o.live and o.last_n <= upto_n]:
-            del self._orders[order.number]
-            for cl_ord_id in order.ids:
-                del self._by_id[cl_ord_id]
-        self._numbers = list(self._orders)
-        self._executions = [fill for fill in self._executions if fill[1] in self._orders]
-        return [o for o in self._orders.values() if o.reports[0][0] <= upto_n]
+    def stray(self, terms: NewOrder, micros: int, now_ns: int) -> list[Numbered]:
+        """Fill an order that nobody sent: it begins with its fill. Raises VenueError."""
+        self._listed(terms.symbol)
+        self._fresh(terms.cl_ord_id)
+        self._begin(now_ns)
+        order = self._enter(self.last_number + 1, terms, self.session)
+        self._emit(order, "TRADE", last_qty=terms.quantity, last_micros=micros)
+        return self._out
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
@@ -221,18 +212,12 @@ class Venue:
         if cl_ord_id in self._by_id:
             raise VenueError(409, "duplicate_cl_ord_id", f"ClOrdID {cl_ord_id} was used before.")
 
-    def _enter(self, number: int, terms: NewOrder, session: int) -> Order:
-        order = Order(number, terms, session)
-        self.last_number = max(self.last_number, number)
-        self._orders[number] = order
-        self._numbers.append(number)
-        self._by_id[terms.cl_ord_id] = order
-        return order
-
     def _refusal(self, terms: NewOrder) -> Reason | None:
         """Why a new order is refused, the cheapest question first."""
         if terms.symbol not in self.instruments:
             return UNKNOWN_SYMBOL
+        if terms.symbol in self._halted:
+            return HALTED
         if refusal := self._bad_values(terms.symbol, terms.quantity, terms.limit_micros):
             return refusal
         if not self.is_open and (terms.tif != "GTC" or terms.ord_type == "MARKET"):
@@ -246,6 +231,8 @@ class Venue:
             return UNKNOWN_ORDER
         if not order.live or (request.quantity is not None and 0 < request.quantity <= order.cum_qty):
             return TOO_LATE
+        if order.terms.symbol in self._halted:
+            return HALTED
         quantity = order.quantity if request.quantity is None else request.quantity
         return self._bad_values(order.terms.symbol, quantity, request.limit_micros)
 
@@ -281,6 +268,24 @@ class Venue:
         if order.number in book:
             book.remove(order.number)
 
+    def _listed(self, symbol: str) -> None:
+        if symbol not in self.instruments:
+            raise VenueError(404, "unknown_symbol", UNKNOWN_SYMBOL.text)
+
+    def _restate(
+        self, order: Order, exec_type: ExecType, exec_ref_id: str, quantity: int, micros: int, cum_qty: int
+    ) -> None:
+        """Report other terms of an earlier fill. A live order keeps its place in the book."""
+        had_ended = not order.live
+        self._emit(order, exec_type, exec_ref_id=exec_ref_id, last_qty=quantity, last_micros=micros, cum_qty=cum_qty)
+        book = self._books[order.terms.symbol]
+        if had_ended and order.live:
+            self._emit(order, "CANCELED", reason=BUSTED)
+        elif order.live and order.number in book:
+            book.resize(order.number, order.open_qty)
+        else:
+            self._out_of_book(order)
+
     def _fills(self, fills: list[Fill], now_ns: int) -> list[Numbered]:
         self._begin(now_ns)
         self._report_fills(fills)
@@ -290,6 +295,7 @@ class Venue:
         for fill in fills:
             for number in (fill.taker, fill.maker):
                 if number != MARKET_MAKER:
+                    assert fill.quantity <= self._orders[number].open_qty, "the book never overfills"
                     self._emit(self._orders[number], "TRADE", last_qty=fill.quantity, last_micros=fill.price_micros)
 
     def _emit(
@@ -302,18 +308,21 @@ class Venue:
         limit_micros: int | None = None,
         last_qty: int = 0,
         last_micros: int = 0,
+        cum_qty: int | None = None,
+        exec_ref_id: str | None = None,
         reason: Reason | None = None,
     ) -> None:
         """Report one change of an order, and make it. A request other than the submit names its own ClOrdID."""
         total = order.quantity if quantity is None else quantity
-        cum_qty = order.cum_qty + last_qty
-        assert not last_qty or cum_qty <= total, "an order is never filled beyond its quantity"
-        ended = _ENDS.get(exec_type)
-        working: OrdStatus = "FILLED" if cum_qty == total else "PARTIALLY_FILLED" if cum_qty else "NEW"
+        cum_qty = order.cum_qty + last_qty if cum_qty is None else cum_qty
+        # An end holds whatever becomes of the fills; FILLED is one of them and follows from the quantities.
+        ended = _ENDS.get(exec_type) or (order.status if order.status in _ENDS.values() else None)
+        working: OrdStatus = "FILLED" if cum_qty >= total else "PARTIALLY_FILLED" if cum_qty else "NEW"
         self._publish(
             order,
             kind="execution",
             exec_type=exec_type,
+            exec_ref_id=exec_ref_id,
             order_status=ended or working,
             cl_ord_id=cl_ord_id or order.cl_ord_id,
             orig_cl_ord_id=order.cl_ord_id if cl_ord_id else None,
@@ -322,7 +331,7 @@ class Venue:
             last_qty=last_qty,
             last_micros=last_micros,
             cum_qty=cum_qty,
-            leaves_qty=0 if ended else total - cum_qty,
+            leaves_qty=0 if ended else max(total - cum_qty, 0),
             reason=reason,
         )
 
@@ -358,13 +367,3 @@ class Venue:
         self._out.append(numbered)
         if order is not None:
             self._absorb(order, numbered)
-
-    def _absorb(self, order: Order, numbered: Numbered) -> None:
-        order.absorb(numbered)
-        if numbered.report.exec_type == "TRADE":
-            self._executions.append((numbered.n, order.number, numbered.body))
-        self._by_id[numbered.report.cl_ord_id] = order
-        if order.live:
-            self._live[order.number] = order
-        else:
-            self._live.pop(order.number, None)

@@ -82,6 +82,7 @@ class Webhooks:
         self._give_up_s = give_up_s
         self._queues: dict[str, deque[Numbered]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._posting: set[asyncio.Timeout] = set()
         self._waiting = 0
         self.left_out = 0
 
@@ -108,6 +109,11 @@ class Webhooks:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def disconnect(self) -> None:
+        """Cut what is on its way; whether it arrived is not known, so it goes again."""
+        for scope in self._posting:
+            scope.reschedule(asyncio.get_running_loop().time())
 
     async def _work_off(self, order: str) -> None:
         queue = self._queues[order]
@@ -173,12 +179,17 @@ class Webhooks:
         request = httpx.Request(
             "POST", self._url, content=numbered.body, headers=headers, extensions={"timeout": TIMEOUTS}
         )
+        scope = asyncio.timeout(None)
         try:
-            answer = await self._transport.handle_async_request(request)
-            await answer.aread()
-            await answer.aclose()
-        except httpx.HTTPError as error:
+            async with scope:
+                self._posting.add(scope)
+                answer = await self._transport.handle_async_request(request)
+                await answer.aread()
+                await answer.aclose()
+        except (httpx.HTTPError, TimeoutError) as error:
             raise _Down(str(error)) from error
+        finally:
+            self._posting.discard(scope)
         if answer.status_code == httpx.codes.TOO_MANY_REQUESTS or answer.is_server_error:
             raise _Down(answer.status_code)
         if not answer.is_success:

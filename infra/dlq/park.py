@@ -19,6 +19,7 @@ from infra.telemetry import PARKED
 log = structlog.get_logger(__name__)
 
 TEXT_CHARACTERS_MAX = 1000
+HEADER_PREFIXES = ("kafka_dlt-", "__connect.errors.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,5 +79,9 @@ class Cache:
         return self.cache_dir / "kafka"
 
     @property
+    def debezium(self) -> Path:
+        return self.cache_dir / "debezium"
+
+    @property
     def lock(self) -> Path:
         return self.cache_dir / "install.lock"

@@ -117,6 +117,13 @@ class Stack:
                 infra = self.settings.infra
                 postgres.bootstrap(self.admin_dsn, infra.postgres_user, infra.postgres_password)
 
+    def programs(self) -> Programs:
+        """Where the servers are that this machine runs itself. Raises StackError when they are in containers."""
+        self._open()
+        if self._programs is None:
+            raise StackError("the servers run in containers here; XGW_SERVERS=local runs them on this machine")
+        return self._programs
+
     def require_ports(self, names: Sequence[str]) -> None:
         """Refuse before anything starts when a port that one of these needs is taken by somebody else."""
         self._open()

@@ -1,24 +1,40 @@
 """What may be said about an order, and the order after it was said: pure, a new value or the very same one.
 
-Statuses change by the lifecycle's table only; a fill counts whatever the status. Two reports of one fill are told apart
-by the caller, who knows which fills are booked.
+Standings change by the lifecycle's table only; a fill counts whatever the standing. What a report means for the
+quantities (a fill, its bust or its correction, each once) is worked out from the order's executions beforehand
+(`domain/executions.py`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from order_service.domain.lifecycle import FINAL, OURS, TABLE, Event
+from order_service.domain.doubt import Doubt, doubt_of, doubted, is_note, request_in_doubt
+from order_service.domain.lifecycle import ENDS, FINAL, OURS, TABLE, Event, status_of
 from order_service.domain.order import Order, Outcome, Pending, Why
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """OrderQty and price after a replace, and the ClOrdIDs of the chain: what it is now, and what it replaced, if the
+    exchange said."""
+
+    request: int
+    quantity: int
+    amount_micros: int | None
+    cl_ord_id: str
+    replaces: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """The exchange's word about an order. For a fill `last_qty` is above 0 and the event is found from the quantity."""
+    """The exchange's word about an order. `traded_qty` and `traded_notional_micros` are what it adds to CumQty and to
+    the notional: below 0 for a bust, 0 when the quantities stay as they are."""
 
     event: Event | None
-    last_qty: int = 0
-    last_micros: int = 0
+    traded_qty: int = 0
+    traded_notional_micros: int = 0
+    terms: Terms | None = None
     exchange_order_id: str | None = None
     venue_seq: int = 0
     reason: Why | None = None
@@ -36,30 +52,57 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CancelRejected:
-    """The exchange did not do what our n-th request asked for; the order lives on unchanged."""
+class Unknown:
+    """Whether the exchange has our n-th request is not known: after a sending of it that ended at `heard_us`, or
+    (`asked`) as the answer to a question, which may have been that it is `missed` there. `next_us` is when to look."""
+
+    request: int
+    heard_us: int
+    next_us: int
+    reason: Why
+    asked: bool = False
+    missed: bool = False
+    attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRejected:
+    """The exchange did not do what our n-th request, a cancel or replace, asked for; the order lives on unchanged."""
 
     request: int
     reason: Why
 
 
-Fact = Report | Sent | CancelRejected
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NextAttempt:
+    """When the order is chased next, and with `reason` what is noted of its doubt by then; None when there is nothing
+    to chase."""
+
+    at_us: int | None
+    reason: Why | None = None
+
+
+Fact = Report | Sent | Unknown | RequestRejected | NextAttempt
 
 
 def apply(order: Order, fact: Fact, at_us: int) -> Order:
     """The order after the fact: a new value with the next version, or the very same one when nothing changed."""
-    if isinstance(fact, Report):
-        after = _reported(order, fact)
-    elif isinstance(fact, CancelRejected):
-        after = _rejoined(order, fact.request, fact.reason)
-    elif fact.request > 1:
-        after = _request_sent(order, fact)
-    else:
-        after = _sent(order, fact)
+    match fact:
+        case Report():
+            after = _reported(order, fact)
+        case RequestRejected():
+            after = _rejoined(order, fact.request, fact.reason)
+        case NextAttempt():
+            after = replace(order, next_attempt_us=fact.at_us, reason=fact.reason or order.reason)
+        case Unknown():
+            after = _unknown(order, fact)
+        case Sent() if fact.request > 1:
+            after = _request_sent(order, fact)
+        case Sent():
+            after = _sent(order, fact)
     if after == order:
         return order
-    after = _settled(after)
-    return replace(after, version=order.version + 1, updated_us=max(at_us, order.updated_us))
+    return _next_version(_settled(after), order, at_us)
 
 
 def cancel_requested(order: Order, request: int, at_us: int) -> Order:
@@ -67,45 +110,66 @@ def cancel_requested(order: Order, request: int, at_us: int) -> Order:
     assert not order.final
     assert order.pending is None
     assert request == order.requests + 1
-    return replace(
-        order,
-        pending=Pending.CANCEL,
-        requests=request,
-        version=order.version + 1,
-        updated_us=max(at_us, order.updated_us),
+    return _next_version(replace(order, pending=Pending.CANCEL, requests=request), order, at_us)
+
+
+def replace_requested(order: Order, request: int, quantity: int, amount_micros: int | None, at_us: int) -> Order:
+    """The order with our replace, its n-th request, on its way. The caller has checked that it may."""
+    assert not order.final
+    assert order.pending is None
+    assert request == order.requests + 1
+    asked = replace(
+        order, pending=Pending.REPLACE, requests=request, asked_quantity=quantity, asked_micros=amount_micros
     )
+    return _next_version(asked, order, at_us)
 
 
 def ended_by_us(order: Order) -> bool:
     """Final by our own conclusion: the exchange has said nothing about it."""
-    return order.final and order.venue_seq == 0
+    return order.standing in ENDS and order.venue_seq == 0
 
 
 def overfilled(order: Order) -> bool:
-    return order.cum_qty > order.quantity
+    """More was traded than was ever asked for. While a replace is pending the larger quantity may hold already."""
+    asked = order.asked_quantity if order.pending is Pending.REPLACE else None
+    return order.cum_qty > max(order.quantity, asked or 0)
 
 
 def _reported(order: Order, report: Report) -> Order:
-    status = TABLE[order.status, Event.SURFACED] if ended_by_us(order) else order.status
-    cum_qty = order.cum_qty + report.last_qty
-    event = report.event
-    if report.last_qty:
-        event = Event.FILLED if cum_qty >= order.quantity else Event.PART_FILLED
-    after = TABLE[status, event] if event else status
-    changed = after is not order.status
+    standing = TABLE[order.standing, Event.SURFACED] if ended_by_us(order) else order.standing
+    after = TABLE[standing, report.event] if report.event else standing
     told = replace(
         order,
-        status=after,
+        standing=after,
         outcome=Outcome.CONFIRMED,
-        cum_qty=cum_qty,
-        cum_notional_micros=order.cum_notional_micros + report.last_qty * report.last_micros,
+        cum_qty=order.cum_qty + report.traded_qty,
+        cum_notional_micros=order.cum_notional_micros + report.traded_notional_micros,
         exchange_order_id=order.exchange_order_id or report.exchange_order_id,
         attempts=max(order.attempts, 1),
-        reason=report.reason if changed or order.outcome is not Outcome.CONFIRMED else order.reason,
     )
-    if told == order:
+    if report.terms is not None:
+        told = _replaced(told, report.terms, report.venue_seq)
+    told = replace(told, status=status_of(told.standing, told.cum_qty, told.quantity))
+    if told.status is not order.status or order.outcome is not Outcome.CONFIRMED:
+        # A note about a cancel or replace in doubt outlives what else happens to the order.
+        noted = order.reason if doubt_of(told) is not None else None
+        told = replace(told, reason=report.reason or noted)
+    if told == order and order.venue_seq > 0:
         return order  # a report that says nothing new leaves no trace, whatever its number
     return replace(told, venue_seq=max(order.venue_seq, report.venue_seq, 1))
+
+
+def _replaced(order: Order, terms: Terms, venue_seq: int) -> Order:
+    if venue_seq > order.terms_seq:
+        order = replace(
+            order,
+            quantity=terms.quantity,
+            amount_micros=terms.amount_micros,
+            cl_ord_id=terms.cl_ord_id,
+            replaces=terms.replaces,
+            terms_seq=venue_seq,
+        )
+    return _answered(order) if terms.request == order.requests else order
 
 
 def _sent(order: Order, sent: Sent) -> Order:
@@ -114,39 +178,76 @@ def _sent(order: Order, sent: Sent) -> Order:
     if order.venue_seq > 0:
         return replace(order, attempts=attempts)
     if sent.outcome is Outcome.CONFIRMED and sent.event is None:
-        status = TABLE[order.status, Event.SURFACED] if order.final else order.status
-        reason = order.reason if order.outcome is Outcome.CONFIRMED and status is order.status else None
-        return replace(order, status=status, outcome=Outcome.CONFIRMED, attempts=attempts, reason=reason)
+        standing = TABLE[order.standing, Event.SURFACED] if order.final else order.standing
+        reason = order.reason if order.outcome is Outcome.CONFIRMED and standing is order.standing else None
+        return replace(order, standing=standing, outcome=Outcome.CONFIRMED, attempts=attempts, reason=reason)
     if order.outcome is Outcome.CONFIRMED and not order.final:
         return replace(order, attempts=attempts)
     if sent.event is not None:
         assert sent.event in OURS
-        status = TABLE[order.status, sent.event]
-        if status is order.status:
+        standing = TABLE[order.standing, sent.event]
+        if standing is order.standing:
             return replace(order, attempts=attempts)
-        return replace(order, status=status, outcome=sent.outcome, attempts=attempts, reason=sent.reason)
+        return replace(order, standing=standing, outcome=sent.outcome, attempts=attempts, reason=sent.reason)
     if order.final or sent.outcome is order.outcome:
         return replace(order, attempts=attempts)
     return replace(order, outcome=sent.outcome, attempts=attempts, reason=sent.reason)
 
 
+def _unknown(order: Order, unknown: Unknown) -> Order:
+    if unknown.request == 1:
+        if not unknown.asked:
+            order = replace(order, attempts=max(order.attempts, unknown.attempts))
+        if order.venue_seq > 0 or order.final or order.outcome is Outcome.CONFIRMED:
+            return order
+        if unknown.asked and order.outcome is not Outcome.UNKNOWN:
+            return order  # a question about an order of which nothing is unknown
+        order = replace(order, outcome=Outcome.UNKNOWN)
+    elif order.standing in ENDS or order.pending is None or unknown.request != order.requests:
+        return order
+    if unknown.request != request_in_doubt(order):  # the submit comes first
+        return replace(order, next_attempt_us=order.next_attempt_us or unknown.next_us)
+    known = doubt_of(order)
+    doubt = known or Doubt(request=unknown.request, sent_us=unknown.heard_us)
+    if unknown.missed and known is not None and unknown.asked:
+        doubt = doubt.missed(unknown.heard_us)
+    elif not unknown.asked:
+        doubt = doubt.sending_ended(unknown.heard_us)
+    if doubt == known:
+        return replace(order, next_attempt_us=order.next_attempt_us or unknown.next_us)
+    return replace(order, next_attempt_us=unknown.next_us, reason=doubt.why(unknown.reason.code, unknown.reason.text))
+
+
 def _request_sent(order: Order, sent: Sent) -> Order:
-    """About a later request (a cancel): one that will not reach the exchange is no longer pending."""
+    """About a later request: one that will not reach the exchange is no longer pending."""
     if sent.event is not None or sent.outcome is Outcome.PARKED:
         return _rejoined(order, sent.request, sent.reason)
-    if sent.outcome is Outcome.UNKNOWN and order.pending is not None and sent.request == order.requests:
-        return replace(order, reason=sent.reason)
     return order
 
 
 def _rejoined(order: Order, request: int, reason: Why | None) -> Order:
     if order.pending is None or request != order.requests:
         return order  # an answer to an earlier request, or the order ended meanwhile
-    return replace(order, pending=None, reason=reason)
+    if order.outcome is Outcome.UNKNOWN:
+        reason = order.reason  # while the order itself is in doubt, that is what there is to know about it
+    return replace(_answered(order), reason=reason)
+
+
+def _answered(order: Order) -> Order:
+    return replace(order, pending=None, asked_quantity=None, asked_micros=None)
 
 
 def _settled(order: Order) -> Order:
-    """What follows from the status: nothing is open and nothing is awaited once the order is final."""
-    if order.status in FINAL:
-        return replace(order, leaves_qty=0, pending=None)
-    return replace(order, leaves_qty=max(order.quantity - order.cum_qty, 0))
+    """What follows from standing and quantities. Nothing is open or chased once the order is final. A request is
+    awaited until it is answered or the order ended, but not by a fill: that may be busted, or the quantity replaced."""
+    status = status_of(order.standing, order.cum_qty, order.quantity)
+    order = replace(order, status=status, leaves_qty=0 if status in FINAL else order.quantity - order.cum_qty)
+    if order.standing in ENDS:
+        order = _answered(order)
+    if doubted(order):
+        return order
+    return replace(order, next_attempt_us=None, reason=None if is_note(order.reason) else order.reason)
+
+
+def _next_version(after: Order, before: Order, at_us: int) -> Order:
+    return replace(after, version=before.version + 1, updated_us=max(at_us, before.updated_us))

@@ -1,12 +1,19 @@
-"""The only place of order states: one table, status × event → status, in FIX vocabulary.
+"""The only place of order states, in FIX vocabulary: one table, standing × event → standing.
 
-The exchange's reports may come twice, late and in any order, and the end must not depend on that. So the table is a
-ladder: each event lifts an order to at least its own rung, and nothing takes it down again. Lowest first: PENDING,
-HELD < PLACED < PARTIALLY_FILLED < EXPIRED < CANCELED < REJECTED < FILLED. A late acknowledgement cannot undo a fill, a
-cancel that crosses the last fill leaves the order FILLED, a partial fill after a cancel counts while it stays CANCELED.
+An order's *standing* is what the exchange and we have said of it apart from its fills; its *status*, what clients see,
+follows from the standing and the quantities (:func:`status_of`). Keeping the two apart makes reports order-independent:
+they may come twice, late and in any order, a fill may be busted and the quantity replaced, and the end is the same.
+
+The table is a ladder: each event lifts an order to at least its own rung, and nothing takes it down again. Lowest
+first: PENDING, HELD < PLACED < EXPIRED < CANCELED < REJECTED. A late acknowledgement cannot undo an end; a fill counts
+whatever the standing, so a cancel that crosses the last fill leaves the order FILLED, and CANCELED again if that fill
+is busted.
 
 What we ended ourselves (`FAILED`, or `EXPIRED` before it was sent) was a conclusion, not the exchange's word: when the
 exchange speaks of the order after all, the conclusion is withdrawn first (`SURFACED`) and its word counts.
+
+Effects follow from the state and are kept in no table: what stays open (`leaves_qty`), what stays reserved and what is
+booked are functions of the order before and after (`domain/ledger.py`).
 """
 
 from __future__ import annotations
@@ -30,14 +37,15 @@ class Status(StrEnum):
 
 
 FINAL = frozenset({Status.FILLED, Status.CANCELED, Status.REJECTED, Status.EXPIRED, Status.FAILED})
+# The statuses that are standings too: all but those that fills make.
+ENDS = FINAL - {Status.FILLED}
 
 
 class Event(StrEnum):
-    """Why the order may change. The first six are the exchange's words (FIX ExecType), the others ours."""
+    """Why an order's standing may change. The first five are the exchange's words (FIX ExecType), the others ours."""
 
     ACKNOWLEDGED = "ACKNOWLEDGED"
-    PART_FILLED = "PART_FILLED"  # a fill that leaves something open
-    FILLED = "FILLED"  # the fill that completes the quantity, or goes over it
+    TRADED = "TRADED"  # a fill, its bust or its correction: whatever else, the exchange has the order
     EXPIRED = "EXPIRED"
     CANCELED = "CANCELED"
     REJECTED = "REJECTED"
@@ -48,29 +56,36 @@ class Event(StrEnum):
 
 
 _P, _H, _A = Status.PENDING, Status.HELD, Status.PLACED
-_PART, _FULL = Status.PARTIALLY_FILLED, Status.FILLED
 _C, _R, _E, _F = Status.CANCELED, Status.REJECTED, Status.EXPIRED, Status.FAILED
 
 _EVENTS = tuple(Event)
 # fmt: off
 _ROWS: Mapping[Status, tuple[Status, ...]] = {
-    #       ACK    PART   FILLED EXPIRED CANCELED REJECTED REFUSED TOO_LATE GIVEN_UP SURFACED
-    _P:    (_A,    _PART, _FULL, _E,     _C,      _R,      _R,     _E,      _F,      _P),
-    _H:    (_A,    _PART, _FULL, _E,     _C,      _R,      _R,     _E,      _F,      _H),
-    _A:    (_A,    _PART, _FULL, _E,     _C,      _R,      _A,     _A,      _A,      _A),
-    _PART: (_PART, _PART, _FULL, _E,     _C,      _R,      _PART,  _PART,   _PART,   _PART),
-    _E:    (_E,    _E,    _FULL, _E,     _C,      _R,      _R,     _E,      _E,      _P),
-    _C:    (_C,    _C,    _FULL, _C,     _C,      _R,      _C,     _C,      _C,      _P),
-    _R:    (_R,    _R,    _FULL, _R,     _R,      _R,      _R,     _R,      _R,      _P),
-    _F:    (_F,    _F,    _FULL, _E,     _C,      _R,      _R,     _E,      _F,      _P),
-    _FULL: (_FULL, _FULL, _FULL, _FULL,  _FULL,   _FULL,   _FULL,  _FULL,   _FULL,   _FULL),
+    #    ACK  TRADED EXPIRED CANCELED REJECTED REFUSED TOO_LATE GIVEN_UP SURFACED
+    _P: (_A,  _A,    _E,     _C,      _R,      _R,     _E,      _F,      _P),
+    _H: (_A,  _A,    _E,     _C,      _R,      _R,     _E,      _F,      _H),
+    _A: (_A,  _A,    _E,     _C,      _R,      _A,     _A,      _A,      _A),
+    _E: (_E,  _E,    _E,     _C,      _R,      _R,     _E,      _E,      _P),
+    _C: (_C,  _C,    _C,     _C,      _R,      _C,     _C,      _C,      _P),
+    _R: (_R,  _R,    _R,     _R,      _R,      _R,     _R,      _R,      _P),
+    _F: (_F,  _F,    _E,     _C,      _R,      _R,     _E,      _F,      _P),
 }
 # fmt: on
 TABLE: Mapping[tuple[Status, Event], Status] = {
-    (status, event): after for status, row in _ROWS.items() for event, after in zip(_EVENTS, row, strict=True)
+    (standing, event): after for standing, row in _ROWS.items() for event, after in zip(_EVENTS, row, strict=True)
 }
 # Our own conclusions: never stronger than the exchange's word.
 OURS = frozenset({Event.REFUSED, Event.TOO_LATE, Event.GIVEN_UP})
+
+
+def status_of(standing: Status, cum_qty: int, quantity: int) -> Status:
+    """What clients see. A full fill is stronger than any end: what was traded was traded."""
+    if cum_qty >= quantity:
+        return Status.FILLED
+    if cum_qty > 0 and standing not in ENDS:
+        return Status.PARTIALLY_FILLED
+    return standing
+
 
 # What clients are told happened when an order comes to a status.
 NAMES: Mapping[Status, str] = {

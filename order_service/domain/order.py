@@ -56,10 +56,17 @@ class Ticket:
 class Order:
     """One order of one account. Times are microseconds since the Unix epoch, UTC (the store's resolution).
 
-    `amount_micros` is the limit price per share. `leaves_qty` is what can still be filled: 0 once final.
+    `amount_micros` is the limit price per share. `status` follows from `standing` and the quantities
+    (`lifecycle.status_of`). `leaves_qty` is what can still be filled: 0 once final.
+
     `requests` counts what was asked of the exchange: the submit is 1, so the newest ClOrdID ends in `-<requests>`;
-    `cl_ord_id` is the one that the exchange knows the order by. `venue_seq` is the highest number of the exchange's
-    reports for the order that was applied; 0 as long as the exchange has said nothing.
+    `cl_ord_id` is the one that the exchange knows the order by, `replaces` the one before it in the chain of replaces.
+    `asked_quantity` and `asked_micros` are what a pending replace asks for. `venue_seq` is the highest number of the
+    exchange's reports for the order that was applied, 0 as long as the exchange has said nothing; `terms_seq` that of
+    the replace whose quantity and price hold, 0 as placed.
+
+    `reserve_micros` is the price per share at which a MARKET buy reserves cash; the fee terms are those of the moment
+    the order was placed (`domain/fees.py`). `not_after_us`: it is not sent for the first time after that.
     """
 
     id: str
@@ -71,6 +78,7 @@ class Order:
     amount_micros: int | None
     tif: str
     status: Status
+    standing: Status
     pending: Pending | None
     outcome: Outcome
     cum_qty: int
@@ -78,13 +86,21 @@ class Order:
     cum_notional_micros: int
     exchange_order_id: str | None
     cl_ord_id: str
+    replaces: str | None
     requests: int
+    asked_quantity: int | None
+    asked_micros: int | None
     venue_seq: int
+    terms_seq: int
+    reserve_micros: int | None
+    fee_per_share_micros: int
+    fee_min_micros: int
     idempotency_key: str
     request_hash: str
     reason: Why | None
     attempts: int
     next_attempt_us: int | None
+    not_after_us: int | None
     version: int
     account_seq: int
     created_us: int

@@ -6,21 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from infra.clock import NS_PER_S, Ids
+from infra.clock import Ids
 from infra.contracts import Command, OrdType, Side, Tif, cl_ord_id
 from infra.principal import Principal
-from order_service.domain import checks, reasons
-from order_service.domain.checks import Limits, Listing
+from order_service.domain import ledger, reasons, risk
 from order_service.domain.lifecycle import Status
 from order_service.domain.order import Order, Outcome, Ticket
 from order_service.domain.reasons import Fault
-from order_service.placing.idempotency import differing, request_hash
-from order_service.store.unit import Change, Unit
+from order_service.domain.risk import US_PER_S, Question, Rules
+from order_service.placing.idempotency import differing
+from order_service.placing.market import Market
+from order_service.store.unit import Account, Change, Unit
 
-# A MARKET order is for the market of now: after an outage it is not sent any more.
-MARKET_NOT_AFTER_NS = 30 * NS_PER_S
-
-Listings = Mapping[str, Listing]
+# An order that shall trade at once is for the market of now: after an outage it is not sent any more.
+AT_ONCE_US = 30 * US_PER_S
+RECENT_MAX = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,58 +33,123 @@ class PlaceOrder:
     order_id: str
     ticket: Ticket
     key: str
+    request_hash: str
     traceparent: str
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The order after a request. `replayed`: an earlier request with the same key had done it."""
+    """The order after a request. `replayed`: an earlier request with the same key had done it; else `payload` is the
+    event of it, where the order is written already."""
 
     order: Order
     replayed: bool = False
+    payload: str | None = None
 
 
-def decide(unit: Unit, request: PlaceOrder, listings: Listings, limits: Limits, now_us: int, ids: Ids) -> Done | Fault:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The order as it would be placed, and what its checks are asked."""
+
+    order: Order
+    question: Question
+
+
+def decide(unit: Unit, request: PlaceOrder, market: Market, rules: Rules, now_us: int, ids: Ids) -> Done | Fault:
     """A repeated request is recognised before anything that may have changed since is asked."""
     account = unit.accounts.get(request.account_id)
     if account is None:
         return Fault(reasons.ACCOUNT_UNKNOWN, details={"account": request.account_id})
-    first = unit.first_of_key(account.id, request.key)
-    if first is not None:
-        return _again(first, request)
-    if account.status != "active":
-        return Fault(reasons.ACCOUNT_BLOCKED, details={"account": account.id})
-    if (fault := listed(request.ticket, listings, limits)) is not None:
+    if (known := unit.first_of_key(account.id, request.key)) is not None:
+        return _again(known, request)
+    if not market.known:
+        return Fault(reasons.MARKET_UNKNOWN)
+    asked = _asked(unit, account, request, market, rules, now_us)
+    if (fault := risk.first(asked.question)) is not None:
         return fault
+    _remember(account, request.request_hash, now_us)
     change = Change(
         type="OrderPlaced",
         cause=f"client:{request.asker.subject}",
         event_id=str(ids.uuid7()),
         traceparent=request.traceparent,
     )
-    order = unit.record(_order(request, now_us, account.seq + 1), change)
-    unit.command(_submit(order, now_us * 1000, str(ids.uuid7())), request.traceparent)
-    return Done(order)
+    order = unit.record(asked.order, change)
+    unit.command(_submit(order, str(ids.uuid7())), request.traceparent)
+    return Done(order, payload=unit.events[-1].payload)
 
 
-def listed(ticket: Ticket, listings: Listings, limits: Limits) -> Fault | None:
-    if not listings:
-        return Fault(reasons.INSTRUMENTS_UNKNOWN)
-    return checks.listed(ticket, listings.get(ticket.symbol), limits)
+def preview(unit: Unit, request: PlaceOrder, market: Market, rules: Rules, now_us: int) -> Asked | Fault:
+    """The same decision, all of its checks, and nothing recorded."""
+    account = unit.accounts.get(request.account_id)
+    if account is None:
+        return Fault(reasons.ACCOUNT_UNKNOWN, details={"account": request.account_id})
+    if not market.known:
+        return Fault(reasons.MARKET_UNKNOWN)
+    return _asked(unit, account, request, market, rules, now_us)
 
 
-def _again(first: Order, request: PlaceOrder) -> Done | Fault:
-    if first.id == request.order_id:
-        return Done(first)  # this very request: its batch was committed, but the answer got lost on the way to us
-    if first.request_hash == request_hash(request.ticket):
-        return Done(first, replayed=True)
-    fields = differing(request.ticket, first)
-    details = {"fields": ", ".join(fields), "orderId": first.id}
+def _again(known: Order, request: PlaceOrder) -> Done | Fault:
+    if known.id == request.order_id:
+        return Done(known)  # this very request: its batch was committed, but the answer got lost on the way to us
+    if known.request_hash == request.request_hash:
+        return Done(known, replayed=True)
+    fields = differing(request.ticket, known)
+    details: Mapping[str, object] = {"fields": ", ".join(fields), "orderId": known.id}
     return Fault(reasons.KEY_REUSED, "Idempotency-Key", details)
 
 
-def _order(request: PlaceOrder, now_us: int, account_seq: int) -> Order:
+def _asked(unit: Unit, account: Account, request: PlaceOrder, market: Market, rules: Rules, now_us: int) -> Asked:
     ticket = request.ticket
+    symbol = ticket.symbol
+    listing, quote = market.listings.get(symbol), market.quotes.of(symbol)
+    reserve_micros = risk.reserve_micros(ticket, quote, listing, rules)
+    order = _order(request, account, rules, reserve_micros, now_us)
+    needed = ledger.reserved(order)
+    sells = ticket.order_type == "sell"
+    priced = sells or ticket.amount_micros is not None or reserve_micros is not None
+    question = Question(
+        ticket=ticket,
+        rules=rules,
+        now_us=now_us,
+        listing=listing,
+        quote=quote,
+        market_open=market.open,
+        halted=market.halted(symbol),
+        stop=market.stop(symbol, account.id),
+        account_id=account.id,
+        account_active=account.status == "active",
+        free_cash_micros=account.cash.free,
+        free_shares=unit.position(account.id, symbol).free if sells else 0,
+        needed_cash_micros=needed.cash_micros if priced else None,
+        needed_shares=needed.shares,
+        open_orders=account.open_orders,
+        in_second=account.in_second if now_us // US_PER_S <= account.second else 0,
+        repeated_us=_repeated_us(account, request, now_us),
+        replaces=False,
+    )
+    return Asked(order, question)
+
+
+def _repeated_us(account: Account, request: PlaceOrder, now_us: int) -> int | None:
+    if request.key != request.order_id:  # a client that sends keys says itself which orders are the same
+        return None
+    placed = [at_us for seen, at_us in account.recent if seen == request.request_hash]
+    return max(now_us - placed[-1], 0) if placed else None
+
+
+def _remember(account: Account, request_hash: str, now_us: int) -> None:
+    """For the next order's checks: how many there were in this second, and which."""
+    second = now_us // US_PER_S
+    if second > account.second:
+        account.second, account.in_second = second, 0
+    account.in_second += 1
+    account.recent = (*account.recent[1 - RECENT_MAX :], (request_hash, now_us))
+
+
+def _order(request: PlaceOrder, account: Account, rules: Rules, reserve_micros: int | None, now_us: int) -> Order:
+    ticket = request.ticket
+    at_once = ticket.type == "MARKET" or ticket.tif in ("IOC", "FOK")
     return Order(
         id=request.order_id,
         account_id=request.account_id,
@@ -95,6 +160,7 @@ def _order(request: PlaceOrder, now_us: int, account_seq: int) -> Order:
         amount_micros=ticket.amount_micros,
         tif=ticket.tif,
         status=Status.PENDING,
+        standing=Status.PENDING,
         pending=None,
         outcome=Outcome.UNSENT,
         cum_qty=0,
@@ -102,21 +168,30 @@ def _order(request: PlaceOrder, now_us: int, account_seq: int) -> Order:
         cum_notional_micros=0,
         exchange_order_id=None,
         cl_ord_id=cl_ord_id(request.order_id, 1),
+        replaces=None,
         requests=1,
+        asked_quantity=None,
+        asked_micros=None,
         venue_seq=0,
+        terms_seq=0,
+        reserve_micros=reserve_micros,
+        fee_per_share_micros=rules.fees.per_share_micros(account.earlier_shares),
+        fee_min_micros=rules.fees.min_micros,
         idempotency_key=request.key,
-        request_hash=request_hash(ticket),
+        request_hash=request.request_hash,
         reason=None,
         attempts=0,
         next_attempt_us=None,
+        # A DAY order may be sent until its session ends; nobody says beforehand when that will be.
+        not_after_us=now_us + AT_ONCE_US if at_once else None,
         version=1,
-        account_seq=account_seq,
+        account_seq=account.seq + 1,
         created_us=now_us,
         updated_us=now_us,
     )
 
 
-def _submit(order: Order, now_ns: int, event_id: str) -> Command:
+def _submit(order: Order, event_id: str) -> Command:
     return Command(
         kind="submit",
         event_id=event_id,
@@ -129,7 +204,7 @@ def _submit(order: Order, now_ns: int, event_id: str) -> Command:
         tif=cast(Tif, order.tif),
         quantity=order.quantity,
         limit_micros=order.amount_micros,
-        not_after_ns=now_ns + MARKET_NOT_AFTER_NS if order.type == "MARKET" else None,
+        not_after_ns=None if order.not_after_us is None else order.not_after_us * 1000,
         idempotency_key=order.idempotency_key,
-        requested_ns=now_ns,
+        requested_ns=order.created_us * 1000,
     )

@@ -1,97 +1,62 @@
-"""POST /orders and DELETE /orders/{id}. The body is decoded by msgspec, exactly and strictly: this is the hot path."""
+"""POST /orders, PATCH and DELETE /orders/{id}: what clients ask of their orders. POST is the hot path."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from decimal import Decimal
 from typing import Annotated, Any
 
-import msgspec
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from infra.principal import Principal
-from infra.reasons import INVALID_FIELD, INVALID_JSON, MISSING_FIELD, UNKNOWN_FIELD, refusal
-from infra.refusal import Refusal
 from order_service.domain import reasons
+from order_service.placing.bodies import PLACE_DOC, REPLACE_DOC, place_body, replace_body
 from order_service.placing.desk import Desk
+from order_service.placing.preview import preview_bytes
 from order_service.store.order_json import order_bytes
 from order_service.store.refusals import refuse
 
-
-class PlaceOrderBody(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True, gc=False):
-    """The owner's words. `amount` is the limit price per share in USD, a JSON number or a string, never a float."""
-
-    order_type: str
-    type: str
-    symbol: str
-    quantity: int | float
-    amount: Decimal | None = None
-    time_in_force: str = "DAY"
-
-
-_decoder = msgspec.json.Decoder(PlaceOrderBody)
-_MISSING = re.compile(r"missing required field `(\w+)`")
-_UNKNOWN = re.compile(r"unknown field `(.*?)`")
-_PLACE = re.compile(r"^(.*) - at `\$\.(\w+)`")
-
-BODY_DOC: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "additionalProperties": False,
-                    "required": ["orderType", "type", "symbol", "quantity"],
-                    "properties": {
-                        "orderType": {"type": "string", "enum": ["buy", "sell"]},
-                        "type": {"type": "string", "enum": ["LIMIT", "MARKET"]},
-                        "symbol": {"type": "string"},
-                        "quantity": {"type": "integer", "minimum": 1},
-                        "amount": {
-                            "type": ["number", "string"],
-                            "description": "Limit price per share in USD: required for LIMIT, refused for MARKET.",
-                        },
-                        "timeInForce": {"type": "string", "enum": ["DAY", "GTC", "IOC", "FOK"], "default": "DAY"},
-                    },
-                },
-                "example": {"orderType": "buy", "type": "LIMIT", "symbol": "AAPL", "quantity": 10, "amount": 480.25},
-            }
-        },
-    }
-}
+JSON = "application/json"
 
 
 def routes(desk: Desk, principal: Callable[..., Any]) -> APIRouter:
     router = APIRouter(tags=["orders"])
 
-    @router.post("/orders", status_code=201, openapi_extra=BODY_DOC, summary="Place an order")
+    @router.post("/orders", status_code=201, openapi_extra=PLACE_DOC, summary="Place an order")
     async def place(
         request: Request,
         asker: Principal = Depends(principal),
+        preview: Annotated[str | None, Query(description="true: say what would happen, store nothing.")] = None,
         idempotency_key: Annotated[str | None, Header()] = None,
         traceparent: Annotated[str | None, Header()] = None,
     ) -> Response:
-        """Stored when this answers 201; the exchange's word comes later, in the order and on GET /orders/stream."""
+        """Stored when this answers 201; the exchange's word comes later, in the order and on GET /orders/stream.
+
+        With `preview=true` the answer is 200: whether the order would be accepted, its cost and fee, and every check.
+        """
         for name in request.query_params:
-            raise refuse(reasons.PARAMETER_INVALID, name, name=name, allowed="none")
-        body = decoded(await request.body())
-        done = await desk.place(
-            asker,
-            order_type=body.order_type,
-            type_=body.type,
-            symbol=body.symbol,
-            quantity=body.quantity,
-            amount=body.amount,
-            tif=body.time_in_force,
-            key=idempotency_key,
-            traceparent=traceparent,
-        )
-        headers = {"Location": f"/orders/{done.order.id}"}
-        if done.replayed:
+            if name != "preview":
+                raise refuse(reasons.PARAMETER_INVALID, name, name=name, allowed="preview")
+        wanted = place_body(await request.body()).wanted()
+        if preview is not None and _true("preview", preview):
+            return Response(preview_bytes(await desk.preview(asker, **wanted)), 200, media_type=JSON)
+        placed = await desk.place(asker, key=idempotency_key, traceparent=traceparent, **wanted)
+        headers = {"Location": f"/orders/{placed.order_id}"}
+        if placed.replayed:
             headers["Idempotent-Replayed"] = "true"
-        return Response(order_bytes(done.order), 201, headers, "application/json")
+        return Response(placed.body, 201, headers, JSON)
+
+    @router.patch("/orders/{order_id}", status_code=202, openapi_extra=REPLACE_DOC, summary="Ask for new terms")
+    async def replace(
+        request: Request,
+        order_id: str,
+        asker: Principal = Depends(principal),
+        traceparent: Annotated[str | None, Header()] = None,
+    ) -> Response:
+        """Quantity (all of it, what is filled included), amount or both. What holds keeps holding, `pending: "replace"`
+        and `asked`, until the exchange answers."""
+        body = replace_body(await request.body())
+        order = await desk.replace(asker, order_id, quantity=body.quantity, amount=body.amount, traceparent=traceparent)
+        return Response(order_bytes(order), 202, media_type=JSON)
 
     @router.delete("/orders/{order_id}", status_code=202, summary="Ask for an order's cancellation")
     async def cancel(
@@ -99,32 +64,14 @@ def routes(desk: Desk, principal: Callable[..., Any]) -> APIRouter:
         asker: Principal = Depends(principal),
         traceparent: Annotated[str | None, Header()] = None,
     ) -> Response:
-        """The order stays open, `pending: "cancel"`, until the exchange answers."""
-        done = await desk.cancel(asker, order_id, traceparent)
-        return Response(order_bytes(done.order), 202, media_type="application/json")
+        """The order stays open, `pending: "cancel"`, until the exchange answers. Taken always, whatever is halted,
+        blocked or switched off; only while a replace is on its way, its answer has to be waited for."""
+        return Response(order_bytes(await desk.cancel(asker, order_id, traceparent)), 202, media_type=JSON)
 
     return router
 
 
-def decoded(body: bytes) -> PlaceOrderBody:
-    """The body, or a Refusal that names the field."""
-    try:
-        return _decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise _wrong(str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _unreadable(str(error)) from None
-
-
-def _wrong(problem: str) -> Refusal:
-    if missing := _MISSING.search(problem):
-        return refusal(MISSING_FIELD, f"The field {missing[1]} is missing.", missing[1])
-    if unknown := _UNKNOWN.search(problem):
-        return refusal(UNKNOWN_FIELD, f"The field {unknown[1]} is not known here.", unknown[1])
-    if place := _PLACE.search(problem):
-        return refusal(INVALID_FIELD, f"The field has the wrong type: {place[1]}.", place[2])
-    return _unreadable(problem)
-
-
-def _unreadable(problem: str) -> Refusal:
-    return refusal(INVALID_JSON, f"The body is not a JSON object: {problem}.", "body")
+def _true(name: str, text: str) -> bool:
+    if text not in ("true", "false"):
+        raise refuse(reasons.PARAMETER_INVALID, name, name=name, allowed="true or false")
+    return text == "true"

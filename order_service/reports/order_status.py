@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 import msgspec
 import structlog
 
 from infra.bus import Message
 from infra.clock import Clock, Ids
-from infra.contracts import TRACEPARENT, Malformed, Report, decode
+from infra.contracts import TRACEPARENT, Malformed, Report, Snapshot, status_message
 from infra.dlq.park import Park
 from infra.principal import system
 from infra.telemetry import REPORTS_APPLIED, REPORTS_IGNORED
-from order_service.domain.facts import overfilled
-from order_service.reports.apply import Applied, Heard, Ignored, Unusable, Verdict, decide, heard
-from order_service.store.ports import OrderStore
+from order_service.heard import Heard, heard
+from order_service.reports.apply import Applied, Ignored, Unusable, Verdict, decide
+from order_service.reports.strangers import Stranger
+from order_service.store.ports import ConflictError, OrderStore
 from order_service.store.traces import traceparent_of
 from order_service.store.unit import Unit, Want
 
@@ -52,11 +54,25 @@ def _content(report: Report) -> Report:
     return msgspec.structs.replace(report, source="answer", received_ns=0, attempts=0)
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A report to apply, and the trace that it belongs to."""
+
+    heard: Heard
+    traceparent: str
+
+
 class OrderStatus:
-    def __init__(self, store: OrderStore, clock: Clock, ids: Ids) -> None:
+    """`snapshot` is given the parts of the venue's side, which come on the same topic, in order; it makes its effects
+    durable and stands being given a part again."""
+
+    def __init__(
+        self, store: OrderStore, clock: Clock, ids: Ids, snapshot: Callable[[Snapshot], Awaitable[None]]
+    ) -> None:
         self._store = store
         self._clock = clock
         self._ids = ids
+        self._snapshot = snapshot
         self._asker = system(GROUP)
         self._looked_for: frozenset[str] = frozenset()
         self._settled = Settled()
@@ -64,47 +80,66 @@ class OrderStatus:
     async def handle(self, messages: Sequence[Message]) -> list[Park]:
         """Apply what can be applied, durably; returns what never can be."""
         parked: list[Park] = []
-        reports: list[tuple[Message, Heard]] = []
+        told: list[tuple[Message, Told]] = []
+        parts: list[Snapshot] = []
         for message in messages:
             try:
-                said = heard(decode(Report, message.value))
+                said = status_message(message.value)
+                if isinstance(said, Snapshot):
+                    parts.append(said)
+                elif said in self._settled:
+                    REPORTS_IGNORED.labels("settled").inc()
+                else:
+                    trace = traceparent_of(message.header(TRACEPARENT), self._ids)
+                    told.append((message, Told(heard(said), trace)))
             except Malformed as error:
                 parked.append(Park(message, "malformed", str(error)))
-                continue
-            if isinstance(said, Heard) and said.report in self._settled:
-                REPORTS_IGNORED.labels("settled").inc()
-            elif isinstance(said, Heard):
-                reports.append((message, said))
-            else:
-                parked.append(Park(message, said.code, said.text))
-        if not reports:
-            return parked
+        verdicts = await self._apply([one for _, one in told], look=True)
+        parked += [
+            Park(message, verdict.code, verdict.text)
+            for (message, _), verdict in zip(told, verdicts, strict=True)
+            if isinstance(verdict, Unusable)
+        ]
+        for part in parts:
+            await self._snapshot(part)
+        return parked
+
+    async def apply(self, reports: Sequence[Report]) -> int:
+        """Reports that came another way than as messages; returns how many of them changed something. Raises Malformed
+        for one that makes no sense."""
+        told = [Told(heard(report), traceparent_of(None, self._ids)) for report in reports]
+        return sum(isinstance(verdict, Applied | Stranger) for verdict in await self._apply(told, look=False))
+
+    async def _apply(self, told: Sequence[Told], look: bool) -> list[Verdict]:
+        """`look`: an order that is not there may become visible in a moment."""
+        if not told:
+            return []
         want = Want(
-            orders=frozenset(said.order_id for _, said in reports),
-            fills=frozenset(
-                (said.order_id, said.report.exec_id)
-                for _, said in reports
-                if said.report.exec_id and said.report.exec_type == "TRADE"
+            orders=frozenset(one.heard.order_id for one in told),
+            executions=frozenset(
+                (execution.key.order_id, execution.fill_id)
+                for one in told
+                if (execution := one.heard.execution) is not None
             ),
         )
+        ours = frozenset(one.heard.order_id for one in told if one.heard.ours)
         now_us = self._clock.now_ns() // 1000
 
         def decided(unit: Unit) -> list[Verdict]:
-            self._look_again(want.orders - unit.orders.keys())
-            return [
-                decide(unit, said, now_us, traceparent_of(message.header(TRACEPARENT), self._ids), self._ids)
-                for message, said in reports
-            ]
+            if look:
+                self._look_again(ours - unit.orders.keys())
+            return [decide(unit, one.heard, now_us, one.traceparent, self._ids) for one in told]
 
-        verdicts = await self._store.write(self._asker, want, decided)
+        try:
+            verdicts = await self._store.write(self._asker, want, decided)
+        except ConflictError:  # another worker was first: on fresh state its report is a duplicate
+            verdicts = await self._store.write(self._asker, want, decided)
         self._looked_for = frozenset()
-        for (message, said), verdict in zip(reports, verdicts, strict=True):
-            _count(said, verdict)
-            if isinstance(verdict, Unusable):
-                parked.append(Park(message, verdict.code, verdict.text))
-            else:
-                self._settled.add(said.report)
-        return parked
+        for one, verdict in zip(told, verdicts, strict=True):
+            _count(one.heard, verdict)
+            if not isinstance(verdict, Unusable):
+                self._settled.add(one.heard.report)
+        return verdicts
 
     def _look_again(self, missing: frozenset[str]) -> None:
         if missing - self._looked_for:
@@ -113,10 +148,13 @@ class OrderStatus:
 
 
 def _count(said: Heard, verdict: Verdict) -> None:
-    if isinstance(verdict, Ignored):
-        REPORTS_IGNORED.labels(verdict.why).inc()
-    elif isinstance(verdict, Applied):
-        REPORTS_APPLIED.labels(said.report.exec_type or said.report.kind).inc()
-        if overfilled(verdict.order):
-            order = verdict.order
-            log.error("order_overfilled", order_id=order.id, quantity=order.quantity, cum_qty=order.cum_qty)
+    match verdict:
+        case Ignored(why):
+            REPORTS_IGNORED.labels(why).inc()
+        case Applied(order, overfilled):
+            REPORTS_APPLIED.labels(said.report.exec_type or said.report.kind).inc()
+            if overfilled:
+                log.error("order_overfilled", order_id=order.id, quantity=order.quantity, cum_qty=order.cum_qty)
+        case Stranger(execution):
+            REPORTS_APPLIED.labels(said.report.exec_type or said.report.kind).inc()
+            log.error("fill_of_an_unknown_order", cl_ord_id=said.report.cl_ord_id, exec_id=execution.key.exec_id)

@@ -4,29 +4,43 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TypeVar
 
 from infra.outbox import OutboxRow
 from infra.principal import Principal
+from order_service.domain.breaks import Break
+from order_service.domain.executions import Execution
+from order_service.domain.ledger import Balance
 from order_service.domain.order import Order
+from order_service.store.funding import DEMO_ACCOUNTS, DEMO_FUNDS, Funds, deposits, entry_id
 from order_service.store.ports import ConflictError, Filter
-from order_service.store.unit import Account, EventRow, Execution, Unit, Want
+from order_service.store.unit import Account, EventRow, LedgerRow, Unit, Want
 
 T = TypeVar("T")
+Place = tuple[int, str]
 
 
 class MemoryOrders:
-    """Accounts exist from the start. The outbox keeps its rows in commit order for the relay's memory source."""
+    """Accounts exist, and are funded, from the start. The outbox keeps its rows in commit order for the relay's memory
+    source. What lies in its tables, `memory_books` and `memory_watch` read too."""
 
-    def __init__(self, accounts: Iterable[int] = (1, 2, 3, 4, 5)) -> None:
+    def __init__(self, accounts: Iterable[int] = DEMO_ACCOUNTS, funds: Funds = DEMO_FUNDS) -> None:
         self.outbox: list[OutboxRow] = []
-        self._accounts = {number: Account(number, "active", 0) for number in accounts}
-        self._orders: dict[str, Order] = {}
+        self.accounts = {number: Account(number) for number in accounts}
+        self.positions: dict[Place, Balance] = {}
+        self.orders: dict[str, Order] = {}
+        self.histories: dict[str, list[EventRow]] = {}
+        self.executions: dict[str, list[Execution]] = {}
+        self.ledger: dict[tuple[str, int], LedgerRow] = {}
+        self.breaks: dict[str, Break] = {}
         self._keys: dict[tuple[int, str], str] = {}
-        self._fills: dict[tuple[str, str], list[Execution]] = {}
-        self._events: dict[str, list[EventRow]] = {}
-        self._account_events: dict[int, list[EventRow]] = {number: [] for number in self._accounts}
+        self._account_events: dict[int, list[EventRow]] = {number: [] for number in self.accounts}
         self._changed = asyncio.Event()
+        for number in self.accounts:
+            unit = self._load(Want(accounts=frozenset({number})))
+            unit.book(deposits(number, funds), entry_id(number, "opening"), None, 0)
+            self._save(unit)
 
     async def write(self, asker: Principal, want: Want, decide: Callable[[Unit], T]) -> T:
         # Nothing is awaited between load and save, so no other write can come between.
@@ -39,7 +53,7 @@ class MemoryOrders:
         return decided
 
     async def find(self, asker: Principal, order_id: str) -> Order | None:
-        order = self._orders.get(order_id)
+        order = self.orders.get(order_id)
         return order if order and asker.may_see(order.account_id) else None
 
     async def page(self, asker: Principal, wanted: Filter) -> list[Order]:
@@ -52,11 +66,11 @@ class MemoryOrders:
                 and (wanted.before is None or order.id < wanted.before)
             )
 
-        found = sorted(filter(shown, self._orders.values()), key=lambda order: order.id, reverse=True)
+        found = sorted(filter(shown, self.orders.values()), key=lambda order: order.id, reverse=True)
         return found[: wanted.limit]
 
     async def events(self, asker: Principal, order_id: str) -> list[EventRow]:
-        return [event for event in self._events.get(order_id, []) if asker.may_see(event.account_id)]
+        return [event for event in self.histories.get(order_id, []) if asker.may_see(event.account_id)]
 
     async def events_since(self, asker: Principal, account_id: int, seq: int, limit: int) -> list[EventRow]:
         if not asker.may_see(account_id):
@@ -72,41 +86,70 @@ class MemoryOrders:
         await self._changed.wait()
 
     def _load(self, want: Want) -> Unit:
-        orders = [self._orders[i] for i in want.orders if i in self._orders]
-        orders += [self._orders[self._keys[key]] for key in want.keys if key in self._keys]
-        numbers = want.accounts | {self._orders[i].account_id for i in want.orders if i in self._orders}
-        accounts = [self._accounts[number] for number in numbers if number in self._accounts]
-        unit = Unit(accounts={a.id: Account(a.id, a.status, a.seq) for a in accounts})
+        """The unit's balances are copies, because decisions change them in place."""
+        orders = [self.orders[i] for i in want.orders if i in self.orders]
+        numbers = want.accounts | {order.account_id for order in orders}
+        places = want.positions | {(order.account_id, order.symbol) for order in orders}
+        orders += [self.orders[self._keys[key]] for key in want.keys if key in self._keys]
+        unit = Unit(
+            accounts={number: _copied(self.accounts[number]) for number in numbers if number in self.accounts},
+            positions={place: replace(self.positions[place]) for place in places if place in self.positions},
+        )
         for order in orders:
             unit.loaded(order)
-        for order_id, exec_id in want.fills:
-            unit.fills |= {execution.key: execution for execution in self._fills.get((order_id, exec_id), [])}
+        for order_id, exec_id in want.executions:
+            known = self.executions.get(order_id, [])
+            unit.known |= {execution.key: execution for execution in known if execution.fill_id == exec_id}
         return unit
 
     def _check(self, unit: Unit) -> None:
         """What the tables' constraints hold in PostgreSQL."""
         for order in unit.inserted.values():
-            if order.id in self._orders or (order.account_id, order.idempotency_key) in self._keys:
+            if order.id in self.orders or (order.account_id, order.idempotency_key) in self._keys:
                 raise ConflictError(f"order {order.id} or its key is stored already")
         for version, order in unit.updated.values():
-            if self._orders[order.id].version != version:
+            if self.orders[order.id].version != version:
                 raise ConflictError(f"order {order.id} is not at version {version} any more")
         for execution in unit.executions:
-            known = self._fills.get(execution.key[:2], [])
+            known = self.executions.get(execution.key.order_id, [])
             if any(other.key == execution.key for other in known):
-                raise ConflictError(f"the fill {execution.key} is stored already")
+                raise ConflictError(f"the execution {execution.key} is stored already")
+        for row in unit.ledger:
+            if (row.event_id, row.line) in self.ledger:
+                raise ConflictError(f"the entry {row.event_id} is booked already")
 
     def _save(self, unit: Unit) -> None:
         for order in [*unit.inserted.values(), *(order for _, order in unit.updated.values())]:
-            self._orders[order.id] = order
+            self.orders[order.id] = order
             self._keys[order.account_id, order.idempotency_key] = order.id
         for event in unit.events:
-            self._events.setdefault(event.order_id, []).append(event)
+            self.histories.setdefault(event.order_id, []).append(event)
             self._account_events[event.account_id].append(event)
         for execution in unit.executions:
-            self._fills.setdefault(execution.key[:2], []).append(execution)
-        self._accounts.update(unit.accounts)
+            self.executions.setdefault(execution.key.order_id, []).append(execution)
+        self.ledger |= {(row.event_id, row.line): row for row in unit.ledger}
+        self.accounts |= {number: unit.accounts[number] for number in unit.touched}
+        for place, moved in unit.moved.items():
+            balance = self.positions.setdefault(place, Balance())
+            balance.available += moved.available
+            balance.reserved += moved.reserved
+            balance.unsettled += moved.unsettled
+        self.note(unit.breaks.values())
         if unit.outbox:
             self.outbox += unit.outbox
             changed, self._changed = self._changed, asyncio.Event()
             changed.set()
+
+    def note(self, found: Iterable[Break]) -> None:
+        """A difference keeps its age. A closed one that is found again is opened again only when its numbers are
+        others."""
+        for one in found:
+            known = self.breaks.get(one.id)
+            if known is None:
+                self.breaks[one.id] = one
+            elif known.state == "open" or (known.ours, known.theirs) != (one.ours, one.theirs):
+                self.breaks[one.id] = replace(one, seen_us=known.seen_us, note=one.note or known.note)
+
+
+def _copied(account: Account) -> Account:
+    return replace(account, cash=replace(account.cash))

@@ -1,27 +1,40 @@
-"""How an order is written as JSON: in the answers of the HTTP API and, the very same, in the events about it.
+"""How an order is written as JSON: in the answers of the HTTP API and, the very same, in the events about it; and read
+back from its events.
 
 Amounts are JSON numbers with their exact decimals, written from integers; they never pass through a float.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
 import msgspec
 from msgspec import Raw
 
-from order_service.domain.money import average_micros, text_of
-from order_service.domain.order import Order, Why
+from infra.contracts import cl_ord_id
+from order_service.domain.lifecycle import Status
+from order_service.domain.money import average_micros, micros_of, text_of
+from order_service.domain.order import Order, Outcome, Pending, Why
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NULL = Raw(b"null")
 _encoder = msgspec.json.Encoder()
 
 
+class Asked(msgspec.Struct, frozen=True, gc=False):
+    """What a pending replace asks for."""
+
+    quantity: int
+    amount: Raw
+
+
 class OrderJson(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """The Order JSON. `amount` and `averagePrice` are USD per share."""
+    """The Order JSON. `amount` and `averagePrice` are USD per share. `clOrdId` is the ClOrdID that the exchange knows
+    the order by, `replaces` the one before it, `replacedBy` that of a replace on its way."""
 
     id: str
     account_id: int
@@ -29,15 +42,20 @@ class OrderJson(msgspec.Struct, frozen=True, rename="camel", gc=False):
     type: str
     symbol: str
     quantity: int
-    amount: Raw | None
+    amount: Raw
     time_in_force: str
     status: str
     pending: str | None
     outcome: str
     cum_quantity: int
     leaves_quantity: int
-    average_price: Raw | None
+    average_price: Raw
     exchange_order_id: str | None
+    cl_ord_id: str
+    replaces: str | None
+    replaced_by: str | None
+    asked: Asked | None
+    not_after: str | None
     idempotency_key: str
     reason: Why | None
     attempts: int
@@ -46,6 +64,21 @@ class OrderJson(msgspec.Struct, frozen=True, rename="camel", gc=False):
     account_seq: int
     created_at: str
     updated_at: str
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """What an order has beside its Order JSON. `standing` is None where it is the status, `request_hash` is in the
+    order's first event only."""
+
+    standing: Status | None = None
+    requests: int = 1
+    cum_notional_micros: int = 0
+    venue_seq: int = 0
+    terms_seq: int = 0
+    reserve_micros: int | None = None
+    fee_per_share_micros: int = 0
+    fee_min_micros: int = 0
+    request_hash: str = ""
 
 
 class _Event(msgspec.Struct, frozen=True, gc=False):
@@ -60,6 +93,7 @@ class _Event(msgspec.Struct, frozen=True, gc=False):
     at_ns: int
     cause: str
     order: Raw
+    state: State = State()
 
 
 class _ClientEvent(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -74,6 +108,10 @@ class _ClientEvent(msgspec.Struct, frozen=True, rename="camel", gc=False):
     order: Raw
 
 
+class _Named(msgspec.Struct, frozen=True, gc=False):
+    id: str
+
+
 class Seen(msgspec.Struct, frozen=True, gc=False):
     """What a reader of `order-events` needs to know of an event before it looks inside."""
 
@@ -83,6 +121,8 @@ class Seen(msgspec.Struct, frozen=True, gc=False):
 
 
 _event_decoder = msgspec.json.Decoder(_Event)
+_named_decoder = msgspec.json.Decoder(_Named)
+_order_decoder = msgspec.json.Decoder(OrderJson)
 
 
 def order_bytes(order: Order) -> bytes:
@@ -105,6 +145,7 @@ def event_payload(order: Order, event_id: str, type_: str, cause: str, at_ns: in
         at_ns,
         cause,
         Raw(order_bytes(order)),
+        _state(order),
     )
     return _encoder.encode(event).decode()
 
@@ -127,6 +168,28 @@ def client_event(payload: str | bytes) -> bytes:
     )
 
 
+def id_in(order: bytes) -> str:
+    """The id in an Order JSON."""
+    return _named_decoder.decode(order).id
+
+
+def order_in(payload: str | bytes) -> bytes:
+    """The order as an event shows it, byte for byte."""
+    return bytes(_event_decoder.decode(payload).order)
+
+
+def rebuilt(payloads: Sequence[str]) -> Order:
+    """The order after its last event, from the messages about all its changes, oldest first. Raises ValueError when
+    there is none, or when one is not such a message."""
+    if not payloads:
+        raise ValueError("an order without events")
+    try:
+        first, last = _event_decoder.decode(payloads[0]), _event_decoder.decode(payloads[-1])
+        return _order(_order_decoder.decode(last.order), last.state, first.state.request_hash)
+    except (msgspec.DecodeError, ArithmeticError) as error:
+        raise ValueError(str(error)) from error
+
+
 def events_bytes(payloads: Iterable[str]) -> bytes:
     return _encoder.encode({"events": [Raw(client_event(payload)) for payload in payloads]})
 
@@ -147,8 +210,8 @@ def time_text(us: int) -> str:
 
 
 def _view(order: Order) -> OrderJson:
-    micros = order.amount_micros
-    average = average_micros(order.cum_notional_micros, order.cum_qty) if order.cum_qty else None
+    average = average_micros(order.cum_notional_micros, order.cum_qty) if order.cum_qty > 0 else None
+    replacing = order.pending is Pending.REPLACE and order.asked_quantity is not None
     return OrderJson(
         id=order.id,
         account_id=order.account_id,
@@ -156,21 +219,98 @@ def _view(order: Order) -> OrderJson:
         type=order.type,
         symbol=order.symbol,
         quantity=order.quantity,
-        amount=None if micros is None else Raw(text_of(micros).encode()),
+        amount=_amount(order.amount_micros),
         time_in_force=order.tif,
         status=order.status,
         pending=order.pending,
         outcome=order.outcome,
         cum_quantity=order.cum_qty,
         leaves_quantity=order.leaves_qty,
-        average_price=None if average is None else Raw(text_of(average).encode()),
+        average_price=_amount(average),
         exchange_order_id=order.exchange_order_id,
+        cl_ord_id=order.cl_ord_id,
+        replaces=order.replaces,
+        replaced_by=cl_ord_id(order.id, order.requests) if order.pending is Pending.REPLACE else None,
+        asked=Asked(order.asked_quantity or 0, _amount(order.asked_micros)) if replacing else None,
+        not_after=_time(order.not_after_us),
         idempotency_key=order.idempotency_key,
         reason=order.reason,
         attempts=order.attempts,
-        next_attempt_at=None if order.next_attempt_us is None else time_text(order.next_attempt_us),
+        next_attempt_at=_time(order.next_attempt_us),
         version=order.version,
         account_seq=order.account_seq,
         created_at=time_text(order.created_us),
         updated_at=time_text(order.updated_us),
     )
+
+
+def _order(shown: OrderJson, state: State, request_hash: str) -> Order:
+    status = Status(shown.status)
+    return Order(
+        id=shown.id,
+        account_id=shown.account_id,
+        order_type=shown.order_type,
+        type=shown.type,
+        symbol=shown.symbol,
+        quantity=shown.quantity,
+        amount_micros=_micros(shown.amount),
+        tif=shown.time_in_force,
+        status=status,
+        standing=state.standing or status,
+        pending=None if shown.pending is None else Pending(shown.pending),
+        outcome=Outcome(shown.outcome),
+        cum_qty=shown.cum_quantity,
+        leaves_qty=shown.leaves_quantity,
+        cum_notional_micros=state.cum_notional_micros,
+        exchange_order_id=shown.exchange_order_id,
+        cl_ord_id=shown.cl_ord_id,
+        replaces=shown.replaces,
+        requests=state.requests,
+        asked_quantity=None if shown.asked is None else shown.asked.quantity,
+        asked_micros=None if shown.asked is None else _micros(shown.asked.amount),
+        venue_seq=state.venue_seq,
+        terms_seq=state.terms_seq,
+        reserve_micros=state.reserve_micros,
+        fee_per_share_micros=state.fee_per_share_micros,
+        fee_min_micros=state.fee_min_micros,
+        idempotency_key=shown.idempotency_key,
+        request_hash=request_hash,
+        reason=shown.reason,
+        attempts=shown.attempts,
+        next_attempt_us=_us(shown.next_attempt_at),
+        not_after_us=_us(shown.not_after),
+        version=shown.version,
+        account_seq=shown.account_seq,
+        created_us=_us(shown.created_at) or 0,
+        updated_us=_us(shown.updated_at) or 0,
+    )
+
+
+def _state(order: Order) -> State:
+    return State(
+        standing=None if order.standing is order.status else order.standing,
+        requests=order.requests,
+        cum_notional_micros=order.cum_notional_micros,
+        venue_seq=order.venue_seq,
+        terms_seq=order.terms_seq,
+        reserve_micros=order.reserve_micros,
+        fee_per_share_micros=order.fee_per_share_micros,
+        fee_min_micros=order.fee_min_micros,
+        request_hash=order.request_hash if order.version == 1 else "",
+    )
+
+
+def _amount(micros: int | None) -> Raw:
+    return _NULL if micros is None else Raw(text_of(micros).encode())
+
+
+def _time(us: int | None) -> str | None:
+    return None if us is None else time_text(us)
+
+
+def _micros(amount: Raw) -> int | None:
+    return None if amount == _NULL else micros_of(Decimal(bytes(amount).decode()))
+
+
+def _us(time: str | None) -> int | None:
+    return None if time is None else (datetime.fromisoformat(time) - _EPOCH) // timedelta(microseconds=1)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 from urllib.parse import quote
@@ -15,12 +16,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.db import driver, engine
 from infra.principal import Principal
-from order_service.domain.lifecycle import Status
-from order_service.domain.order import Order, Outcome, Pending
+from order_service.domain.breaks import Break
+from order_service.domain.ledger import Balance
+from order_service.domain.order import Order
+from order_service.store import rows
 from order_service.store import statements_pg as sql
-from order_service.store.order_json import why_json, why_of
 from order_service.store.ports import ConflictError, Filter
-from order_service.store.unit import Account, EventRow, Execution, FillKey, Unit, Want
+from order_service.store.unit import EventRow, Unit, Want
 
 T = TypeVar("T")
 Connection = AsyncConnection[tuple[object, ...]]
@@ -29,6 +31,7 @@ Row = tuple[Any, ...]
 # The plans of the hot statements are made while the tables may still be empty, when reading a table whole looks
 # cheapest, and then kept. On the connections that write, every row is looked up by its key: nested loops over indexes.
 INDEX_PLANS = "?options=" + quote(" ".join(f"-c enable_{way}=off" for way in ("seqscan", "hashjoin", "mergejoin")))
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _encoder = msgspec.json.Encoder()
 
 
@@ -52,12 +55,12 @@ class PgOrders:
         return decided
 
     async def find(self, asker: Principal, order_id: str) -> Order | None:
-        rows = await self._read(sql.FIND, {"id": order_id, "own": _own(asker)})
-        return _order(rows[0]) if rows else None
+        found = await self.read(sql.FIND, {"id": order_id, "own": own(asker)})
+        return rows.order_of(found[0]) if found else None
 
     async def page(self, asker: Principal, wanted: Filter) -> list[Order]:
         bounds = {
-            "account_id = %(own)s": _own(asker),
+            "account_id = %(own)s": own(asker),
             "account_id = %(account)s": wanted.account_id,
             "symbol = %(symbol)s": wanted.symbol,
             "status = %(status)s": wanted.status,
@@ -66,26 +69,26 @@ class PgOrders:
         clauses = [clause for clause, value in bounds.items() if value is not None]
         where = f"WHERE {' AND '.join(clauses)}" if clauses else ""
         values = {
-            "own": _own(asker),
+            "own": own(asker),
             "account": wanted.account_id,
             "symbol": wanted.symbol,
             "status": wanted.status,
             "before": wanted.before,
             "limit": wanted.limit,
         }
-        rows = await self._read(
+        found = await self.read(
             f"SELECT {sql.ORDER_COLUMNS} FROM orders {where} ORDER BY orders.id DESC LIMIT %(limit)s", values
         )
-        return [_order(row) for row in rows]
+        return [rows.order_of(row) for row in found]
 
     async def events(self, asker: Principal, order_id: str) -> list[EventRow]:
-        return [_event(row) for row in await self._read(sql.EVENTS, {"id": order_id, "own": _own(asker)})]
+        return [rows.event_of(row) for row in await self.read(sql.EVENTS, {"id": order_id, "own": own(asker)})]
 
     async def events_since(self, asker: Principal, account_id: int, seq: int, limit: int) -> list[EventRow]:
-        values = {"account": account_id, "seq": seq, "limit": limit, "own": _own(asker)}
-        return [_event(row) for row in await self._read(sql.EVENTS_SINCE, values)]
+        values = {"account": account_id, "seq": seq, "limit": limit, "own": own(asker)}
+        return [rows.event_of(row) for row in await self.read(sql.EVENTS_SINCE, values)]
 
-    async def _read(self, statement: str, values: Mapping[str, object]) -> list[Row]:
+    async def read(self, statement: str, values: Mapping[str, object]) -> list[Row]:
         async with driver(self.reads) as connection:
             cursor = await connection.execute(statement.encode(), values)
             return cast("list[Row]", await cursor.fetchall())
@@ -112,45 +115,61 @@ async def add_accounts(dsn: str, accounts: Iterable[tuple[int, str]]) -> None:
 async def _load(connection: Connection, want: Want) -> Unit:
     """Send every load at once; the server runs them in order, each with its own snapshot, after the locks are held."""
     accounts = sorted(want.accounts)
-    orders = sorted(want.orders)
+    orders = sorted(known_ids(want.orders))
     if orders:
         locked = await _send(connection, sql.LOCK_ACCOUNTS_OF_ORDERS, (accounts, orders))
     else:
         locked = await _send(connection, sql.LOCK_ACCOUNTS, (accounts,))
-    found = []
+    found, placed, executions = [], [], None
     if want.keys:
-        numbers, keys = zip(*want.keys, strict=True)
-        found.append(await _send(connection, sql.LOAD_KEYS, (list(numbers), list(keys))))
+        found.append(await _send(connection, sql.LOAD_KEYS, _columns(want.keys)))
     if orders:
         found.append(await _send(connection, sql.LOAD_ORDERS, (orders,)))
-    fills = None
-    if want.fills:
-        ids, exec_ids = zip(*want.fills, strict=True)
-        fills = await _send(connection, sql.LOAD_FILLS, (list(ids), list(exec_ids)))
+        placed.append(await _send(connection, sql.LOAD_POSITIONS_OF_ORDERS, (orders,)))
+    if want.positions:
+        placed.append(await _send(connection, sql.LOAD_POSITIONS, _columns(want.positions)))
+    if want.executions:
+        executions = await _send(connection, sql.LOAD_EXECUTIONS, _columns(want.executions))
     unit = Unit()
-    for number, status, seq in cast("list[Row]", await locked.fetchall()):
-        unit.accounts[number] = Account(number, status, seq)
+    for account in map(rows.account_of, cast("list[Row]", await locked.fetchall())):
+        unit.accounts[account.id] = account
     for cursor in found:
         for row in await cursor.fetchall():
-            unit.loaded(_order(row))
-    if fills is not None:
-        unit.fills = {fill.key: fill for fill in map(_fill, await fills.fetchall())}
+            unit.loaded(rows.order_of(row))
+    for cursor in placed:
+        for number, symbol, *balance in cast("list[Row]", await cursor.fetchall()):
+            unit.positions[number, symbol] = Balance(*balance)
+    if executions is not None:
+        unit.known = {known.key: known for known in map(rows.execution_of, await executions.fetchall())}
     return unit
 
 
 async def _save(connection: Connection, unit: Unit) -> None:
-    touched = {event.account_id for event in unit.events}
-    sequences = [{"id": number, "seq": unit.accounts[number].seq} for number in touched]
-    await _send(connection, sql.SAVE_ACCOUNTS, (_json(sequences), len(sequences)))
+    if unit.touched:
+        accounts = [rows.account_row(unit.accounts[number]) for number in sorted(unit.touched)]
+        await _send(connection, sql.SAVE_ACCOUNTS, (_json(accounts), len(accounts)))
+    if unit.moved:
+        moved = [rows.position_row(place, unit.moved[place]) for place in sorted(unit.moved)]
+        await _send(connection, sql.SAVE_POSITIONS, (_json(moved),))
     if unit.inserted:
-        await _send(connection, sql.INSERT_ORDERS, (_json([_whole(order) for order in unit.inserted.values()]),))
+        await _send(connection, sql.INSERT_ORDERS, (_json(list(unit.inserted.values())),))
     if unit.updated:
-        rows = [_changing(order) | {"loaded_version": version} for version, order in unit.updated.values()]
-        await _send(connection, sql.UPDATE_ORDERS, (_json(rows), len(rows)))
-    if unit.executions:
-        await _send(connection, sql.INSERT_FILLS, (_json([_fill_row(fill) for fill in unit.executions]),))
-    await _send(connection, sql.INSERT_EVENTS, (_json(unit.events),))
-    await _send(connection, sql.INSERT_OUTBOX, (_json(unit.outbox),))
+        versions, orders = zip(*unit.updated.values(), strict=True)
+        await _send(connection, sql.UPDATE_ORDERS, (_json(orders), list(versions), len(orders)))
+    for statement, values in (
+        (sql.INSERT_EXECUTIONS, [rows.execution_row(execution) for execution in unit.executions]),
+        (sql.INSERT_EVENTS, unit.events),
+        (sql.INSERT_LEDGER, [rows.ledger_row(row) for row in unit.ledger]),
+        (sql.INSERT_OUTBOX, unit.outbox),
+    ):
+        if values:
+            await _send(connection, statement, (_json(values),))
+    if unit.breaks:
+        await note_breaks(connection, unit.breaks.values())
+
+
+async def note_breaks(connection: Connection, found: Iterable[Break]) -> None:
+    await _send(connection, sql.NOTE_BREAKS, (_json([rows.break_row(one) for one in found]),))
 
 
 async def _send(
@@ -159,85 +178,20 @@ async def _send(
     return await connection.execute(statement.encode(), values, prepare=True)
 
 
-def _json(rows: Sequence[object]) -> str:
-    return _encoder.encode(rows).decode()
+def _columns(pairs: Collection[tuple[object, object]]) -> tuple[list[object], list[object]]:
+    first, second = zip(*pairs, strict=True)
+    return list(first), list(second)
 
 
-def _own(asker: Principal) -> int | None:
+def _json(values: Sequence[object]) -> str:
+    return _encoder.encode(values).decode()
+
+
+def known_ids(ids: Iterable[str]) -> list[str]:
+    """Those that can be ours. Ids may be the exchange's words, and one that is no UUID fails in the database."""
+    return [each for each in ids if _UUID.fullmatch(each)]
+
+
+def own(asker: Principal) -> int | None:
     """The only account that the asker may see, or None for all. An investor without an account sees none (0)."""
     return (asker.account_id or 0) if asker.role == "investor" else None
-
-
-def _changing(order: Order) -> dict[str, object]:
-    return {
-        "id": order.id,
-        "status": order.status,
-        "pending": order.pending,
-        "outcome": order.outcome,
-        "cum_qty": order.cum_qty,
-        "leaves_qty": order.leaves_qty,
-        "cum_notional_micros": order.cum_notional_micros,
-        "exchange_order_id": order.exchange_order_id,
-        "cl_ord_id": order.cl_ord_id,
-        "requests": order.requests,
-        "venue_seq": order.venue_seq,
-        "reason": why_json(order.reason),
-        "attempts": order.attempts,
-        "next_attempt_us": order.next_attempt_us,
-        "version": order.version,
-        "account_seq": order.account_seq,
-        "updated_us": order.updated_us,
-    }
-
-
-def _whole(order: Order) -> dict[str, object]:
-    return _changing(order) | {
-        "account_id": order.account_id,
-        "order_type": order.order_type,
-        "type": order.type,
-        "symbol": order.symbol,
-        "quantity": order.quantity,
-        "amount_micros": order.amount_micros,
-        "tif": order.tif,
-        "idempotency_key": order.idempotency_key,
-        "request_hash": order.request_hash,
-        "created_us": order.created_us,
-    }
-
-
-def _fill_row(fill: Execution) -> dict[str, object]:
-    return fill.key._asdict() | {
-        "account_id": fill.account_id,
-        "last_qty": fill.last_qty,
-        "last_micros": fill.last_micros,
-        "transact_ns": fill.transact_ns,
-        "source": fill.source,
-    }
-
-
-def _fill(row: Row) -> Execution:
-    order_id, exec_id, venue_seq, account_id, last_qty, last_micros, transact_ns, source = row
-    return Execution(
-        key=FillKey(order_id, exec_id, venue_seq),
-        account_id=account_id,
-        last_qty=last_qty,
-        last_micros=last_micros,
-        transact_ns=transact_ns,
-        source=source,
-    )
-
-
-def _order(row: Row) -> Order:
-    values = dict(zip(Order.__slots__, row, strict=True))
-    pending = values["pending"]
-    values |= {
-        "status": Status(values["status"]),
-        "pending": None if pending is None else Pending(pending),
-        "outcome": Outcome(values["outcome"]),
-        "reason": why_of(values["reason"]),
-    }
-    return Order(**values)
-
-
-def _event(row: Row) -> EventRow:
-    return EventRow(**dict(zip(EventRow.__slots__, row, strict=True)))

@@ -14,21 +14,21 @@ import uvloop
 
 from infra.bus_kafka import KafkaBus
 from infra.stack.stack import SERVERS, Stack, throwaway_settings
-from tests.bench import figures, kafka_round_trip, order_to_client, outbox_to_kafka, tick_to_client
+from tests.bench import figures, kafka_round_trip, order_to_client, relay_figures, tick_to_client
+from tests.bench.costs import costs, per_order
 from tests.bench.figures import Figure
 
 R = TypeVar("R")
 RESULTS = Path("bench-results.json")
 SECONDS = 20
-WARM_UP_PER_S = 1_000
-OUTBOX_PER_S, TICKS_PER_S, ORDERS_PER_S = 200, 2_000, 50
+TICKS_PER_S, ORDERS_PER_S = 2_000, 50
 EVERYTHING = ("venue", "exchange_gateway", "outbox_relay", "price_service", "order_service", "api")
 
 
 def main() -> int:
     settings = throwaway_settings(os.environ)
     # The orders are measured while a day is played at its own speed, not beside an idle feed.
-    environ = dict(os.environ) | {"XGW_TAPE_SPEED": "1x"}
+    environ = dict(os.environ) | {"XGW_TAPE_SPEED": "1x", "XGW_ORDER_OPEN_MAX": "100000"}
     try:
         with Stack(settings, environ, attached=True, say=_say) as stack:
             stack.start(SERVERS)
@@ -38,7 +38,7 @@ def main() -> int:
         shutil.rmtree(settings.infra.run_dir, ignore_errors=True)
     figures.write(found, RESULTS)
     print(f"\n{figures.machine()}; servers, services and load share these cores\n\n{figures.table(found)}\n")
-    for name, conditions in {f.name.rpartition(" ")[0]: f.conditions for f in found}.items():
+    for name, conditions in {f.name.rpartition(" ")[0].partition(",")[0]: f.conditions for f in found}.items():
         print(f"{name}: {conditions}")
     print(f"ceiling: one 300 B record from producer to consumer through the same Kafka at the same rate\nsee {RESULTS}")
     return 0
@@ -51,11 +51,7 @@ def measured(stack: Stack) -> list[Figure]:
     token = _token(stack)
     found: list[Figure] = []
 
-    _say("outbox row → Kafka")
-    stack.start(["outbox_relay"])
-    ceiling, ours = _run(_outbox(infra.bootstrap, infra.dsn("orders")))
-    name, load = "outbox insert → Kafka", f"{OUTBOX_PER_S}/s, one transaction each, relay by CDC"
-    found += figures.latency_figures(name, ours, ceiling, ("", "≤ 10"), load)
+    found += relay_figures.measured(stack, _say)
 
     _say("tick at Kafka → SSE client")
     session = _run(_listed(infra.bootstrap))
@@ -66,17 +62,17 @@ def measured(stack: Stack) -> list[Figure]:
 
     _say("POST → acknowledged → SSE client")
     stack.start(EVERYTHING)
+    before = costs(_pids(stack))
     ceiling, ours = _run(_orders(infra.bootstrap, api_url, token))
+    after = costs(_pids(stack))
     name, load = "POST → venue ack → SSE client", f"{ORDERS_PER_S}/s, all processes, tape at 1x"
-    return found + figures.latency_figures(name, ours, ceiling, ("", "≤ 50"), load)
+    found += figures.latency_figures(name, ours, ceiling, ("", "≤ 50"), load)
+    orders = order_to_client.WARM_UP + ORDERS_PER_S * SECONDS
+    return found + per_order(before, after, orders, f"{load}; the tape's own cost is in it")
 
 
-async def _outbox(bootstrap: str, dsn: str) -> tuple[list[float], list[float]]:
-    bus = KafkaBus(bootstrap, "bench")
-    # A broker that has just started compiles its own code for seconds, at the cost of everything beside it.
-    await kafka_round_trip.measure(bus, WARM_UP_PER_S, SECONDS / 2)
-    ceiling = await kafka_round_trip.measure(bus, OUTBOX_PER_S, SECONDS / 2)
-    return ceiling, await outbox_to_kafka.measure(bus, dsn, OUTBOX_PER_S, SECONDS)
+def _pids(stack: Stack) -> dict[str, int]:
+    return {name: stack.pid(name) for name in stack.states()}
 
 
 async def _listed(bootstrap: str) -> int:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from typing import Any
+from uuid import uuid4
 
 import httpx
 
@@ -59,7 +60,8 @@ async def _post_all(
 
     async def post() -> None:
         sent = time.perf_counter_ns()
-        answer = await client.post("/orders", json=body)
+        # The same order again and again is meant: each has a key of its own.
+        answer = await client.post("/orders", json=body, headers={"Idempotency-Key": uuid4().hex})
         answer.raise_for_status()
         posted_ns[answer.json()["id"]] = sent
 

@@ -332,6 +332,17 @@ class TestEveryBus:
         assert all(sending.done() and sending.exception() is None for sending in sent)
         assert values(await taken(await rig.bus.read([rig.topic], "earliest"), 500)) == numbers(500)
 
+    async def test_the_ends_are_what_a_reader_of_everything_reaches(self, rig: Rig) -> None:
+        assert await rig.bus.ends([rig.topic, rig.single]) == {}
+        await rig.numbered(rig.topic, 20)
+        await rig.send(rig.single, [(b"k", b"1"), (b"k", None)])
+        ends = await rig.bus.ends([rig.topic, rig.single])
+        subscription = await rig.bus.read([rig.topic, rig.single], "earliest")
+        assert next_offsets(await taken(subscription, 22)) == ends
+        await subscription.close()
+        with pytest.raises(BusError):
+            await rig.bus.ends(["never-declared"])
+
 
 async def _balanced(rig: Rig, one: Member, two: Member) -> None:
     """Send until both members were seen to read, each its own half, in one and the same generation."""

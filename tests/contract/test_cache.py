@@ -26,6 +26,13 @@ class CacheContract:
         assert not await cache.put(name, b"second", ttl_s=60, only_new=True)
         assert await cache.get(name) == b"first"
 
+    async def test_what_was_deleted_is_new_again(self, cache: Cache, name: str) -> None:
+        await cache.delete(name)
+        await cache.put(name, b"first", ttl_s=60)
+        await cache.delete(name)
+        assert await cache.get(name) is None
+        assert await cache.put(name, b"second", ttl_s=60, only_new=True)
+
     async def test_a_map_keeps_fields_that_are_not_written_again(self, cache: Cache, name: str) -> None:
         assert await cache.read_map(name) == {}
         await cache.write_map(name, {"q:A": b"1", "o:0": b"5"})
@@ -55,7 +62,8 @@ class TestRedis(CacheContract):
 
 async def test_a_server_that_is_away_is_named_so(unused_tcp_port: int) -> None:
     cache = RedisCache(f"redis://127.0.0.1:{unused_tcp_port}/0")
-    for asked in (cache.get("x"), cache.put("x", b"", 1), cache.read_map("x"), cache.write_map("x", {"a": b""})):
+    asked_for = (cache.get("x"), cache.put("x", b"", 1), cache.delete("x"), cache.read_map("x"))
+    for asked in (*asked_for, cache.write_map("x", {"a": b""})):
         with pytest.raises(CacheDown):
             await asked
     await cache.close()

@@ -13,7 +13,7 @@ import pytest
 
 from infra.clock import SystemClock
 from infra.db import MemoryCheckpoints
-from infra.outbox import OutboxRow
+from infra.outbox import OutboxRow, Record, record_of
 from outbox_relay.polling_pg import Poller
 from outbox_relay.relay import Entry, OpenSource, Source
 from outbox_relay.source_memory import MemoryReader
@@ -65,7 +65,7 @@ def rig(request: pytest.FixtureRequest) -> Rig:
         return MemoryRig()
     dsn: str = request.getfixturevalue("orders_db")
     if request.param == "polling":
-        return PgRig(dsn, Poller(dsn, poll_s=0.01).open)
+        return PgRig(dsn, Poller(dsn, MemoryCheckpoints(), poll_s=0.01).open)
     reader = WalReader(dsn, MemoryCheckpoints(), SystemClock(), f"slot_{uuid.uuid4().hex[:12]}")
     return PgRig(dsn, reader.open)
 
@@ -81,13 +81,17 @@ async def given(source: Source, count: int) -> list[Entry]:
     """The entries up to and including the place behind the `count`-th row."""
     found: list[Entry] = []
     async with asyncio.timeout(DEADLINE_S):
-        while sum(entry.row is not None for entry in found) < count or found[-1].position is None:
+        while sum(entry.record is not None for entry in found) < count or found[-1].position is None:
             found += await source.entries(0.2)
     return found
 
 
-def rows_of(entries: list[Entry]) -> list[OutboxRow]:
-    return [entry.row for entry in entries if entry.row is not None]
+def records_of(entries: list[Entry]) -> list[Record]:
+    return [entry.record for entry in entries if entry.record is not None]
+
+
+def records(rows: list[OutboxRow]) -> list[Record]:
+    return [record_of(row) for row in rows]
 
 
 def last_position(entries: list[Entry]) -> int:
@@ -101,31 +105,31 @@ class TestEverySource:
         rig.commit(rows[:5])
         rig.commit(rows[5:])
         async with opened(rig) as source:
-            assert rows_of(await given(source, 12)) == rows
+            assert records_of(await given(source, 12)) == records(rows)
 
     async def test_rows_that_come_while_it_is_open(self, rig: Rig) -> None:
         async with opened(rig) as source:
-            assert rows_of(await source.entries(0.05)) == []
+            assert records_of(await source.entries(0.05)) == []
             for i in range(3):
                 rig.commit([made_row(i)])
                 found = await given(source, 1)
-                assert rows_of(found) == [made_row(i)]
+                assert records_of(found) == records([made_row(i)])
                 await source.confirm(last_position(found))
 
     async def test_what_was_not_confirmed_comes_again(self, rig: Rig) -> None:
         rig.commit([made_row(0), made_row(1)])
         for _ in range(2):
             async with opened(rig) as source:
-                assert rows_of(await given(source, 2)) == [made_row(0), made_row(1)]
+                assert records_of(await given(source, 2)) == records([made_row(0), made_row(1)])
 
     async def test_what_was_confirmed_never_comes_again(self, rig: Rig) -> None:
         async with opened(rig) as source:
-            assert rows_of(await source.entries(0.05)) == []
+            assert records_of(await source.entries(0.05)) == []
             rig.commit([made_row(0)])
             await source.confirm(last_position(await given(source, 1)))
         rig.commit([made_row(1)])
         async with opened(rig) as source:
-            assert rows_of(await given(source, 1)) == [made_row(1)]
+            assert records_of(await given(source, 1)) == records([made_row(1)])
 
     async def test_positions_rise(self, rig: Rig) -> None:
         for i in range(6):
@@ -141,5 +145,7 @@ class TestEverySource:
             waiting.cancel()
             await asyncio.wait({waiting})
             rig.commit([made_row(0)])
-            found = rows_of(waiting.result()) if not waiting.cancelled() else []
-            assert found + rows_of(await given(source, 1 - len(found)) if not found else []) == [made_row(0)]
+            found = records_of(waiting.result()) if not waiting.cancelled() else []
+            assert found + records_of(await given(source, 1 - len(found)) if not found else []) == records(
+                [made_row(0)]
+            )

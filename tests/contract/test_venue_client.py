@@ -3,69 +3,25 @@ simulator pass the same tests."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import httpx
 import msgspec
 import pytest
 
 from exchange_gateway.feed.feed_ws import WsFeedSource
-from exchange_gateway.orders.outcome import Answer
-from exchange_gateway.orders.ports import Venue
-from exchange_gateway.orders.venue_http import HttpVenue
+from exchange_gateway.orders.venue_http import HttpVenue, venue_transport
 from exchange_gateway.orders.venue_memory import MemoryVenue
-from exchange_gateway.orders.wire import CancelRequest, NewOrder, ReplaceRequest
-from exchange_gateway.reports.drop_copy import DropCopySource
+from exchange_gateway.orders.wire import CancelRequest, ReplaceRequest
 from exchange_gateway.reports.drop_copy_ws import WsDropCopySource
 from exchange_gateway.stream import OPEN, NeverReached
-from exchange_gateway.venue import ExecutionsPage, VenueAway, VenueReport
-from infra.clock import SystemClock
-from infra.contracts import cl_ord_id, decode
-from infra.http_client import http_client
+from exchange_gateway.venue import ExecutionsPage, OrdersPage, VenueAway, VenueOrder, VenueReport
+from infra.clock import ManualClock, SystemClock
+from infra.contracts import decode
+from tests.contract.venue_market import Market, kinds, new_id, reason
 from tests.unit.exchange_gateway.simulated import API_KEY, Simulator, first_quote, free_port, simulator
-
-
-@dataclass(frozen=True)
-class Market:
-    """A venue with one symbol that trades near `price_micros`."""
-
-    venue: Venue
-    drop_copy: DropCopySource
-    symbol: str
-    price_micros: int
-
-    def order(self, **changes: Any) -> NewOrder:
-        """A buy of 2 that rests, far below the market."""
-        plain: dict[str, Any] = {
-            "cl_ord_id": new_id(),
-            "symbol": self.symbol,
-            "side": "BUY",
-            "ord_type": "LIMIT",
-            "tif": "DAY",
-            "quantity": 2,
-            "limit_micros": self.away(0.5),
-        }
-        return NewOrder(**plain | changes)
-
-    def away(self, factor: float) -> int:
-        return round(self.price_micros * factor) // 10_000 * 10_000
-
-
-def new_id() -> str:
-    return cl_ord_id(str(uuid4()), 1)
-
-
-def kinds(answer: Answer) -> list[str | None]:
-    return [report.exec_type or report.kind for report in answer.reports]
-
-
-def reason(answer: Answer) -> str | None:
-    last = answer.reports[-1].reason
-    return last.code if last else None
 
 
 class VenueContract:
@@ -201,6 +157,87 @@ class VenueContract:
             assert answer.order
             assert (answer.order.order_status, answer.order.venue_seq) == ("CANCELED", 2)
 
+    async def test_a_batch_is_answered_order_by_order(self, market: Market) -> None:
+        rests, broken, fills, odd = (
+            market.order(),
+            market.order(limit_micros=None),
+            market.order(limit_micros=market.away(1.5)),
+            market.order(symbol="NO.SUCH"),
+        )
+        again = market.order(cl_ord_id=rests.cl_ord_id)
+        answers = await market.venue.submit_batch([rests, broken, fills, again, odd])
+        assert [a.outcome for a in answers] == ["accepted", "refused", "accepted", "duplicate", "accepted"]
+        assert kinds(answers[0]) == ["NEW"]
+        assert answers[2].reports[-1].order_status == "FILLED"
+        assert (kinds(answers[4]), reason(answers[4])) == (["REJECTED"], "unknown_symbol")
+        for order, answer in ((rests, answers[0]), (fills, answers[2])):
+            assert (await market.venue.query(order.cl_ord_id)).reports == answer.reports
+
+    async def test_what_a_replace_leaves_out_stays(self, market: Market) -> None:
+        order = market.order()
+        await market.venue.submit(order)
+        change = ReplaceRequest(orig_cl_ord_id=order.cl_ord_id, cl_ord_id=new_id(), quantity=7, limit_micros=None)
+        report = (await market.venue.replace(change)).reports[0]
+        assert (report.quantity, report.limit_micros) == (7, order.limit_micros)
+
+    @pytest.mark.parametrize(
+        ("changes", "code"),
+        [
+            ({"quantity": 0}, "bad_quantity"),
+            ({"limit_micros": 0}, "bad_price"),
+            ({"limit_micros": 10_001}, "bad_tick"),
+        ],
+    )
+    async def test_a_replace_with_bad_terms_is_rejected_and_changes_nothing(
+        self, market: Market, changes: dict[str, Any], code: str
+    ) -> None:
+        order = market.order()
+        await market.venue.submit(order)
+        plain: dict[str, Any] = {
+            "orig_cl_ord_id": order.cl_ord_id,
+            "cl_ord_id": new_id(),
+            "quantity": 5,
+            "limit_micros": None,
+        }
+        answer = await market.venue.replace(ReplaceRequest(**plain | changes))
+        assert (kinds(answer), reason(answer)) == (["cancel_reject"], code)
+        found = (await market.venue.query(order.cl_ord_id)).order
+        assert found
+        assert (found.quantity, found.limit_micros, found.cl_ord_id) == (2, order.limit_micros, order.cl_ord_id)
+
+    async def test_a_replace_that_crosses_is_filled(self, market: Market) -> None:
+        order = market.order()
+        await market.venue.submit(order)
+        change = ReplaceRequest(
+            orig_cl_ord_id=order.cl_ord_id, cl_ord_id=new_id(), quantity=2, limit_micros=market.away(1.5)
+        )
+        answer = await market.venue.replace(change)
+        assert kinds(answer)[0] == "REPLACED"
+        assert answer.reports[-1].order_status == "FILLED"
+        assert {report.cl_ord_id for report in answer.reports} == {change.cl_ord_id}
+
+    async def test_the_mass_status_is_every_order_page_by_page(self, market: Market) -> None:
+        live, filled, second = market.order(), market.order(limit_micros=market.away(1.5)), new_id()
+        await market.venue.submit_batch([live, filled])
+        change = ReplaceRequest(orig_cl_ord_id=live.cl_ord_id, cl_ord_id=second, quantity=5, limit_micros=None)
+        await market.venue.replace(change)
+        await market.venue.cancel(CancelRequest(orig_cl_ord_id=second, cl_ord_id=new_id()))
+        found: dict[str, VenueOrder] = {}
+        after: int | None = 0
+        while after is not None:
+            page: OrdersPage = await market.books.orders(after, 2)
+            assert 0 < len(page.orders) <= 2
+            found |= {order.cl_ord_id: order for order in page.orders}
+            after = page.next
+        assert page.total == len(found)
+        for order in (found[second], found[filled.cl_ord_id]):
+            assert order == (await market.venue.query(order.cl_ord_id)).order
+        assert (found[second].order_status, found[second].quantity, found[second].cum_qty) == ("CANCELED", 5, 0)
+        fill = found[filled.cl_ord_id]
+        executions = await market.books.executions(0, 1000)
+        mine = [report for report in executions.reports if report.cl_ord_id == filled.cl_ord_id]
+        assert fill.cum_notional_micros == sum(report.last_qty * report.last_micros for report in mine) > 0
+
     async def test_an_order_that_was_never_there_is_not_found(self, market: Market) -> None:
         answer = await market.venue.query(new_id())
         assert (answer.outcome, answer.reports, answer.order) == ("not_found", (), None)
@@ -213,12 +250,12 @@ class VenueContract:
         found: list[VenueReport] = []
         after: int | None = 0
         while after is not None:
-            page: ExecutionsPage = await market.venue.executions(after, 2)
+            page: ExecutionsPage = await market.books.executions(after, 2)
             assert len(page.reports) <= 2
             found += page.reports
             after = page.next
         assert page.total == len(found)
-        assert {report.exec_type for report in found} == {"TRADE"}
+        assert {report.exec_type for report in found} <= {"TRADE", "TRADE_CANCEL", "TRADE_CORRECT"}
         assert mine <= {report.exec_id for report in found}
 
     async def test_the_drop_copy_repeats_every_report_in_numbers_without_holes(self, market: Market) -> None:
@@ -254,7 +291,32 @@ class TestTwin(VenueContract):
     @pytest.fixture
     def market(self) -> Market:
         venue = MemoryVenue(SystemClock(), {"AAPL": (99_000_000, 101_000_000)})
-        return Market(venue, venue, "AAPL", 100_000_000)
+        return Market(venue, venue, venue, "AAPL", 100_000_000)
+
+    async def test_a_position_that_the_venue_never_reached(self, market: Market) -> None:
+        frames = market.drop_copy.frames(1)
+        assert await anext(frames) == OPEN
+        with pytest.raises(NeverReached):
+            await anext(frames)
+
+    async def test_a_bust_and_a_correction_name_the_fill_and_restate_it(self, market: Market) -> None:
+        assert isinstance(market.venue, MemoryVenue)
+        order = market.order(limit_micros=market.away(1.5))
+        fill = (await market.venue.submit(order)).reports[-1]
+        market.venue.correct(fill.exec_id, 1, 90_000_000)
+        market.venue.bust(fill.exec_id)
+        answer = await market.venue.query(order.cl_ord_id)
+        corrected, canceled, busted = answer.reports[2:]
+        assert (corrected.exec_type, corrected.exec_ref_id) == ("TRADE_CORRECT", fill.exec_id)
+        assert (corrected.last_qty, corrected.last_micros, corrected.cum_qty) == (1, 90_000_000, 1)
+        assert (corrected.order_status, canceled.order_status) == ("PARTIALLY_FILLED", "CANCELED")
+        assert canceled.reason
+        assert canceled.reason.code == "busted"
+        assert (busted.exec_type, busted.exec_ref_id, busted.last_qty) == ("TRADE_CANCEL", fill.exec_id, 1)
+        assert (busted.order_status, busted.cum_qty) == ("CANCELED", 0)
+        assert answer.order
+        assert answer.order.cum_notional_micros == 0
+        assert (await market.books.executions(0, 10)).total == 3
 
 
 @pytest.fixture(scope="module")
@@ -269,13 +331,16 @@ class TestOverHttp(VenueContract):
         frames = WsFeedSource(simulated.url, API_KEY).frames(None, None)
         quote = await first_quote(frames)
         await frames.aclose()  # type: ignore[attr-defined]
-        async with http_client(simulated.url, API_KEY) as client:
+        async with venue_transport(8) as transport:
+            venue = HttpVenue(transport, simulated.url, API_KEY, SystemClock())
             drop_copy = WsDropCopySource(simulated.url, API_KEY)
-            yield Market(HttpVenue(client), drop_copy, quote.s, (quote.b + quote.a) // 2)
+            yield Market(venue, venue, drop_copy, quote.s, (quote.b + quote.a) // 2)
 
     async def test_a_wrong_key_is_not_the_orders_fault(self, market: Market, simulated: Simulator) -> None:
-        async with http_client(simulated.url, "wrong") as client:
-            assert (await HttpVenue(client).submit(market.order())).outcome == "not_sent"
+        async with venue_transport(1) as transport:
+            venue = HttpVenue(transport, simulated.url, "wrong", SystemClock())
+            assert (await venue.submit(market.order())).outcome == "not_sent"
+            assert [a.outcome for a in await venue.submit_batch([market.order()] * 2)] == ["not_sent", "not_sent"]
 
     async def test_a_position_that_the_venue_never_reached(self, simulated: Simulator) -> None:
         frames = WsDropCopySource(simulated.url, API_KEY).frames(10**9)
@@ -284,23 +349,26 @@ class TestOverHttp(VenueContract):
             await anext(frames)
 
     async def test_a_venue_that_is_not_there(self, market: Market) -> None:
-        async with http_client(f"http://127.0.0.1:{free_port()}", API_KEY) as client:
-            venue = HttpVenue(client)
+        async with venue_transport(1) as transport:
+            venue = HttpVenue(transport, f"http://127.0.0.1:{free_port()}", API_KEY, SystemClock())
             for answer in (
                 await venue.submit(market.order()),
                 await venue.query(new_id()),
                 await venue.cancel(CancelRequest(orig_cl_ord_id=new_id(), cl_ord_id=new_id())),
+                *await venue.submit_batch([market.order()]),
             ):
                 assert answer.outcome == "not_sent"
             with pytest.raises(VenueAway):
                 await venue.executions(0, 10)
+            with pytest.raises(VenueAway):
+                await venue.orders(0, 10)
 
 
-@pytest.mark.parametrize("broken", ["executions 500", "executions garbage"])
-async def test_executions_that_cannot_be_read_are_a_venue_away(broken: str) -> None:
-    status, body = (500, b"") if broken.endswith("500") else (200, b"{")
-    answers = itertools.repeat(httpx.Response(status, content=body))
-    transport = httpx.MockTransport(lambda _: next(answers))
-    async with httpx.AsyncClient(base_url="http://venue", transport=transport) as client:
+@pytest.mark.parametrize("answer", [(500, b""), (200, b"{"), (200, b"{}"), (204, b"")])
+async def test_books_that_cannot_be_read_are_a_venue_away(answer: tuple[int, bytes]) -> None:
+    status, body = answer
+    transport = httpx.MockTransport(lambda _: httpx.Response(status, content=body))
+    venue = HttpVenue(transport, "http://venue", API_KEY, ManualClock())
+    for page in (venue.executions, venue.orders):
         with pytest.raises(VenueAway):
-            await HttpVenue(client).executions(0, 10)
+            await page(0, 10)

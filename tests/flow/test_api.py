@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import httpx
 
 from api import app as api_app
+from api.ops.doors import OpsDoors
 from api.roles import DOORS
-from infra.clock import ManualClock
-from infra.process import health_routes, run_service
+from infra.bus import Message
+from infra.bus_memory import MemoryBus
+from infra.clock import Ids, ManualClock
+from infra.contracts import ORDERS
+from infra.dlq.index import index_part
+from infra.dlq.letters_memory import MemoryLetters
+from infra.dlq.park import Park, park
+from infra.dlq.replay import LocalTurn, Replay
+from infra.process import background, health_routes, run_service
+from infra.switches import MemorySwitches, Switchboard
 from tests.unit.api.doors import Openers, client, settings, token
 
 
@@ -60,6 +70,53 @@ async def test_on_a_port_a_huge_chunked_body_is_refused_and_the_end_is_clean() -
             assert (await http.get("/stockPrices?symbol=AAPL")).status_code == 200
         stop.set()
         await asyncio.wait_for(running, 5)
+
+
+async def test_an_operator_sees_what_was_parked_sends_it_back_and_stops_trading() -> None:
+    clock, stop = ManualClock(), asyncio.Event()
+    bus, letters = MemoryBus(clock), MemoryLetters(clock)
+    switches = MemorySwitches(bus.producer(), clock, Ids(clock))
+    board = Switchboard(bus, poll_s=0.01)
+
+    @contextlib.asynccontextmanager
+    async def ops(_: asyncio.Event) -> AsyncIterator[OpsDoors]:
+        yield OpsDoors(letters, Replay(letters, bus.producer(), LocalTurn()), switches)
+
+    openers = Openers()() | {"ops": ops}
+    async with (
+        background(index_part(bus, letters)),
+        background(board.run),
+        api_app.opened(settings(), openers, stop, DOORS, clock) as service,
+        client(service.app, token("operator")) as http,
+    ):
+        message = Message(ORDERS, 0, 7, b"018bcfe5-687b-7000-8000-000000000001", b"{", (("event-id", b"e"),), 1)
+        await park(bus.producer(), "exchange-gateway", [Park(message, "malformed", "cut short")])
+
+        async def indexed() -> bool:
+            return bool((await http.get("/ops/dlq?state=parked")).json()["letters"])
+
+        await until(indexed)
+        (letter,) = (await http.get("/ops/dlq?topic=orders&code=malformed")).json()["letters"]
+        assert (letter["offset"], letter["text"]) == (7, "cut short")
+        wanted = {"topic": "orders", "code": "malformed", "reason": "mended"}
+        assert (await http.post("/ops/dlq/replays", json=wanted)).json()["results"][0]["outcome"] == "replayed"
+        (again,) = await (await bus.read([ORDERS], "earliest")).batch(10, 0)
+        assert (again.key, again.value, again.header("event-id")) == (message.key, b"{", b"e")
+
+        put = await http.put("/ops/switches/symbol:AAPL", json={"mode": "cancel_only", "reason": "bad prints"})
+        assert put.status_code == 200
+
+        async def stopped() -> bool:
+            return board.view.strictest("AAPL", 1) is not None
+
+        await until(stopped)
+        assert board.view.strictest("MSFT", 1) is None
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(10):
+        while not await condition():  # noqa: ASYNC110 - the condition is another task's progress
+            await asyncio.sleep(0.01)
 
 
 async def _endless() -> AsyncIterator[bytes]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -14,125 +13,39 @@ from typing import Any
 
 import pytest
 
-from exchange_gateway.app import Adapters, assemble, connected
+from exchange_gateway.app import connected
 from exchange_gateway.feed.feed_ws import WsFeedSource
-from exchange_gateway.orders.outcome import Answer
 from exchange_gateway.orders.venue_memory import MemoryVenue
-from exchange_gateway.orders.wire import NewOrder
-from exchange_gateway.settings import Settings
-from infra.bus import Message
-from infra.bus_memory import MemoryBus
-from infra.clock import Ids, SystemClock
+from infra.clock import Ids
 from infra.contracts import (
     INSTRUMENTS,
     MARKET_STATUS,
     ORDER_STATUS,
     ORDERS,
     PRICES,
+    SWITCHED_OFF,
+    SWITCHES,
     Instrument,
     MarketStatus,
-    Reason,
     Report,
+    Snapshot,
+    Switch,
     Tick,
     Trade,
     decode,
     encode,
+    status_message,
 )
-from infra.db import MemoryCheckpoints
-from infra.process import Service, run_parts, run_service
-from infra.settings import load
+from infra.process import Service, run_service
+from tests.flow.gateway_house import NEW_ORDER, SESSION, House, crash, records, running, settings_of, until_told
 from tests.unit.exchange_gateway.simulated import (
     API_KEY,
-    JWT_SECRET,
-    WEBHOOK_SECRET,
     Simulator,
     first_quote,
     free_port,
     simulator,
 )
 from tests.unit.exchange_gateway.words import cancel, command, order_id, publish, read_all, until
-
-SESSION = 1_700_000_000
-
-
-def settings_of(**changes: str) -> Settings:
-    told = {"venue_api_key": API_KEY, "webhook_secret": WEBHOOK_SECRET, "jwt_secret": JWT_SECRET} | changes
-    return load(Settings, {f"XGW_{name.upper()}": value for name, value in told.items()})
-
-
-class FrameList:
-    """A feed source that has a list of frames and then stays open."""
-
-    def __init__(self, *frames: bytes) -> None:
-        self.all = frames
-        self.asked: list[tuple[int | None, int | None]] = []
-
-    async def frames(self, session: int | None, after: int | None) -> AsyncIterator[bytes]:
-        self.asked.append((session, after))
-        for frame in self.all:
-            yield frame
-        await asyncio.Event().wait()
-
-
-class Twin(MemoryVenue):
-    """The twin, which can be away."""
-
-    away = False
-
-    async def submit(self, order: NewOrder) -> Answer:
-        if self.away:
-            return Answer("not_sent", reason=Reason("venue_unreachable"))
-        return await super().submit(order)
-
-
-@dataclass
-class House:
-    """What stays when the gateway is restarted."""
-
-    clock: SystemClock = field(default_factory=SystemClock)
-    checkpoints: MemoryCheckpoints = field(default_factory=MemoryCheckpoints)
-    feed: FrameList = field(default_factory=FrameList)
-
-    def __post_init__(self) -> None:
-        self.bus = MemoryBus(self.clock, retained_max=2_000_000)
-        self.venue = Twin(self.clock, {"AAPL": (99_000_000, 101_000_000)}, SESSION)
-
-    def gateway(self) -> Service:
-        outside = Adapters(
-            bus=self.bus,
-            status_producer=self.bus.producer(),
-            price_producer=self.bus.producer(),
-            venue=self.venue,
-            feed=self.feed,
-            drop_copy=self.venue,
-            checkpoints=self.checkpoints,
-            clock=self.clock,
-            ids=Ids(self.clock, seed=1),
-        )
-        return assemble(settings_of(venue_retry_s="0.05", venue_ask_s="0.05"), outside)
-
-    async def reports(self, source: str = "") -> list[Report]:
-        found: list[Report] = [decode(Report, record.value) for record in await read_all(self.bus, ORDER_STATUS)]
-        return [report for report in found if source in ("", report.source)]
-
-
-@contextlib.asynccontextmanager
-async def running(service: Service) -> AsyncIterator[None]:
-    stop = asyncio.Event()
-    task = asyncio.create_task(run_parts(service.parts, stop))
-    try:
-        yield
-    finally:
-        stop.set()
-        await task
-
-
-async def records(bus: MemoryBus, topic: str, at_least: int, seconds: float = 10.0) -> list[Message]:
-    """Everything on a topic once there are so many records."""
-    deadline = time.monotonic() + seconds
-    while len(found := await read_all(bus, topic)) < at_least:
-        assert time.monotonic() < deadline, f"{len(found)} of {at_least} records on {topic}"
-    return found
 
 
 async def test_a_command_becomes_reports_from_the_answer_and_the_drop_copy() -> None:
@@ -143,41 +56,130 @@ async def test_a_command_becomes_reports_from_the_answer_and_the_drop_copy() -> 
     answered, copied = await house.reports("answer"), await house.reports("drop_copy")
     assert [(r.exec_type, r.cum_qty) for r in answered] == [("NEW", 0), ("TRADE", 10)]
     assert [r.exec_id for r in answered] == [r.exec_id for r in copied]
-    assert {record.key for record in await read_all(house.bus, ORDER_STATUS)} == {order_id().encode()}
-    events = [record.header("event-id") for record in await read_all(house.bus, ORDER_STATUS)]
+    told = await records(house.bus, ORDER_STATUS, 4)
+    assert {record.key for record in told} == {order_id().encode()}
+    events = [record.header("event-id") for record in told]
     assert len(set(events)) == 4
 
 
-async def test_a_malformed_command_is_parked_with_its_bytes_and_the_next_one_is_handled() -> None:
+async def test_a_malformed_command_is_parked_with_its_bytes_and_other_orders_go_on() -> None:
     house = House()
+    broken = b'{"kind":"submit","quantity":1.5}'
+    change = command(request=2, kind="replace", orig_cl_ord_id=command().cl_ord_id)
     async with running(house.gateway()):
-        await publish(house.bus, b'{"kind":"submit","quantity":1.5}', key=order_id())
-        await publish(house.bus, command())
-        await records(house.bus, ORDER_STATUS, 2)
-        [parked] = await records(house.bus, f"{ORDERS}.dlq", 1)
-    assert (parked.key, parked.value) == (order_id().encode(), b'{"kind":"submit","quantity":1.5}')
+        await publish(house.bus, broken, key=order_id())
+        await publish(house.bus, change)
+        await publish(house.bus, cancel(request=3))
+        await publish(house.bus, command(2))
+        await records(house.bus, ORDER_STATUS, 5)
+        parked, blocked = await records(house.bus, f"{ORDERS}.dlq", 2)
+    assert (parked.key, parked.value) == (order_id().encode(), broken)
     assert parked.header("kafka_dlt-exception-fqcn") == b"malformed"
     assert parked.header("__connect.errors.exception.message")
     assert parked.header("event-id") == b"e"
-    assert {r.exec_type for r in await house.reports()} == {"NEW"}
+    assert (blocked.value, blocked.header("kafka_dlt-exception-fqcn")) == (encode(change), b"blocked_by")
+    answered = await house.reports("answer")
+    assert [(r.outcome, r.cl_ord_id[-1]) for r in answered if r.order_id == order_id()] == [
+        ("parked", "1"),
+        ("not_sent", "2"),
+        ("not_sent", "1"),  # canceled before it could ever be sent
+    ]
+    assert [r.exec_type for r in answered if r.order_id == order_id(2)] == ["NEW"]
 
 
-async def test_an_outage_parks_nothing_and_drains_afterwards() -> None:
+async def test_an_outage_parks_nothing_and_drains_in_batches_afterwards() -> None:
     house = House()
     house.venue.away = True
     async with running(house.gateway()):
-        for number in range(1, 21):
+        for number in range(1, 151):
             await publish(house.bus, command(number))
             await publish(house.bus, cancel(number))
+        await until(lambda: house.venue.refused >= 5)
         await asyncio.sleep(0.3)
         assert await house.reports() == []
+        assert house.venue.refused < 100, "the breaker holds back what would not arrive"
         house.venue.away = False
-        await records(house.bus, ORDER_STATUS, 80, 20)
+        await records(house.bus, ORDER_STATUS, 600, 20)
     assert not await read_all(house.bus, f"{ORDERS}.dlq")
     by_order = defaultdict(list)
     for report in await house.reports("answer"):
         by_order[report.order_id].append(report.exec_type)
-    assert list(by_order.values()) == [["NEW", "CANCELED"]] * 20
+    assert list(by_order.values()) == [["NEW", "CANCELED"]] * 150
+    assert max(house.venue.batches) > 10
+
+
+async def test_an_order_that_is_asked_about_delays_no_other() -> None:
+    house = House()
+    house.venue.lost = {command(1).cl_ord_id}
+    async with running(house.gateway(venue_ask_s="30")):
+        await publish(house.bus, command(2))
+        await records(house.bus, ORDER_STATUS, 2)
+        await publish(house.bus, command(1))
+        await until(lambda: house.venue.queries)
+        for number in range(3, 40):
+            await publish(house.bus, command(number))
+        await records(house.bus, ORDER_STATUS, 76)
+        assert await house.reports("query") == []
+        house.venue.lost = set()
+        await until_told(house, lambda told: any(report.source == "query" for report in told))
+    assert [report.order_id for report in await house.reports("query")] == [order_id(1)]
+
+
+async def test_a_kill_switch_holds_orders_back_and_lets_cancels_pass() -> None:
+    house = House()
+    switch = Switch(scope="symbol:AAPL", mode="cancel_only", reason="a drill", by="operator", at_ns=1)
+    async with running(house.gateway()):
+        await publish(house.bus, command(1))
+        await records(house.bus, ORDER_STATUS, 2)
+        await house.bus.producer().send(SWITCHES, b"symbol:AAPL", encode(switch))
+        async with asyncio.timeout(5):
+            for number in range(2, 1000):
+                await publish(house.bus, command(number))
+                await records(house.bus, ORDER_STATUS, number)
+                if (last := (await house.reports("answer"))[-1]).outcome == "not_sent":
+                    break
+        assert last.reason
+        assert last.reason.code == SWITCHED_OFF
+        await publish(house.bus, cancel(1))
+        await until_told(house, lambda told: any(report.exec_type == "CANCELED" for report in told))
+
+
+async def test_nothing_is_sent_before_the_venues_side_is_published() -> None:
+    house = House()
+    await MemoryVenue.submit(house.venue, NEW_ORDER)
+    house.venue.books_away = True
+    service = house.gateway()
+    async with running(service):
+        await publish(house.bus, command(1))
+        await asyncio.sleep(0.3)
+        assert house.venue.batches == []
+        assert not service.ready["orders"]()
+        house.venue.books_away = False
+        await until_told(house, lambda told: any(report.order_id == order_id(1) for report in told))
+    said = [status_message(record.value) for record in await read_all(house.bus, ORDER_STATUS)]
+    [end] = [part for part in said if isinstance(part, Snapshot) and part.part == "end"]
+    assert (end.orders_total, end.why) == (1, "start")
+
+
+async def test_crashes_in_the_middle_of_sending_double_nothing() -> None:
+    house = House()
+    for turn in range(6):
+        for number in range(10 * turn, 10 * turn + 10):
+            await publish(house.bus, command(number, limit_micros=101_000_000))
+        seen = len(house.venue.batches)
+        stop = asyncio.Event()
+        crashed = [asyncio.ensure_future(part(stop)) for part in house.gateway().parts.values()]
+        await until(lambda: len(house.venue.batches) > seen)  # noqa: B023 - awaited here
+        await crash()
+        assert all(part.done() for part in crashed)
+    async with running(house.gateway()):
+        await until_told(
+            house, lambda told: len({r.order_id for r in told if r.exec_type and r.source in ("answer", "query")}) == 60
+        )
+    assert (await house.venue.orders(0, 100)).total == 60
+    assert (await house.venue.executions(0, 100)).total == 60
+    assert house.venue.duplicates == 0, "what the venue had was asked about, not sent again"
+    assert {report.outcome for report in await house.reports()} == {None}
 
 
 async def test_a_restart_repeats_no_committed_command_and_goes_on_where_it_was() -> None:

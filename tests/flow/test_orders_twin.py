@@ -27,10 +27,13 @@ from infra.contracts import (
     decode,
     encode,
 )
+from infra.dlq.letters_memory import MemoryLetters
 from infra.outbox import record_headers
 from infra.process import Part, run_parts, serve_http
 from order_service import app
 from order_service.store.memory import MemoryOrders
+from order_service.store.memory_books import MemoryBooks
+from order_service.store.memory_watch import MemoryBreaks, MemoryWatch
 from tests.flow.walking import eventually
 from tests.unit.order_service.house import GOOD, House, house
 
@@ -66,6 +69,7 @@ class Venue:
         self._random = random.Random(seed)
         self._numbers: dict[str, int] = {}
         self._seen: set[str] = set()
+        self._ended: set[str] = set()
         self.fills: dict[str, int] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -82,18 +86,24 @@ class Venue:
                     await producer.send(ORDER_STATUS, command.order_id.encode(), encode(report), message.headers)
 
     def _answer(self, command: Command) -> list[Report]:
+        order_id = command.order_id
+        if order_id in self._ended:
+            return [self._report(command, "cancel_reject", None, reason=Reason("too_late", "It has ended."))]
         if command.kind == "cancel":
-            if self.fills.get(command.order_id, 0) == command.quantity:
-                reason = Reason("too_late", "Filled.")
-                return [self._report(command, "cancel_reject", None, reason=reason)]
+            self._ended.add(order_id)
             return [self._report(command, "execution", "CANCELED")]
-        reports = [self._report(command, "execution", "NEW")]
+        if command.kind == "replace":
+            terms = {"quantity": command.quantity, "limit_micros": command.limit_micros}
+            reports = [self._report(command, "execution", "REPLACED", orig_cl_ord_id=command.orig_cl_ord_id, **terms)]
+        else:
+            reports = [self._report(command, "execution", "NEW")]
         if command.type == "MARKET" or (command.limit_micros or 0) % 20_000 == 0:
             parts = (command.quantity // 2, command.quantity - command.quantity // 2)
             reports += [
                 self._report(command, "execution", "TRADE", last_qty=part, last_micros=580_000_000) for part in parts
             ]
-            self.fills[command.order_id] = command.quantity
+            self.fills[order_id] = command.quantity
+            self._ended.add(order_id)
         return reports
 
     def _report(self, command: Command, kind: Any, exec_type: Any, **changes: Any) -> Report:
@@ -118,7 +128,17 @@ async def running(seed: int) -> AsyncIterator[tuple[House, Venue, str]]:
     async with house() as home:
         assert isinstance(home.bus, MemoryBus)
         venue, stop = Venue(home.bus, seed), asyncio.Event()
-        service = await app.worker(home.settings, home.bus, home.store, home.clock, home.ids)
+        outside = app.WorkerAdapters(
+            bus=home.bus,
+            store=home.store,
+            watch=MemoryWatch(home.store),
+            books=MemoryBooks(home.store, home.clock),
+            breaks=MemoryBreaks(home.store),
+            letters=MemoryLetters(home.clock),
+            clock=home.clock,
+            ids=home.ids,
+        )
+        service = await app.worker(home.settings, outside)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -171,6 +191,7 @@ async def test_every_order_ends_and_everybody_is_told_once(seed: int) -> None:
     chooser = random.Random(seed)
     async with asyncio.timeout(60), running(seed) as (home, venue, url):
         made: dict[str, dict[str, Any]] = {}
+        replaced = 0
         async with investor(url, 1) as first, investor(url, 2) as second:
             for i in range(60):
                 client = (first, second)[i % 2]
@@ -182,8 +203,17 @@ async def test_every_order_ends_and_everybody_is_told_once(seed: int) -> None:
                 made[answer.json()["id"]] = answer.json()
                 if i % 3 == 0:
                     await client.delete(f"/orders/{answer.json()['id']}")
+                elif i % 5 == 0:
+                    wanted = {"quantity": chooser.randint(2, 99), "amount": f"580.{chooser.randint(10, 30)}"}
+                    asked = await client.patch(f"/orders/{answer.json()['id']}", json=wanted)
+                    assert asked.status_code in (202, 409, 422), asked.text
+                    replaced += asked.status_code == 202
             final = await settled(home, (first, second))
+            held = [(await client.get("/account")).json() for client in (first, second)]
         assert set(final) == set(made)
+        assert replaced
+        assert [(account["openOrders"], account["cash"]["reserved"]) for account in held] == [(0, 0)] * 2
+        assert await MemoryBooks(home.store, home.clock).differences() == []
         for order_id, order in final.items():
             assert order["cumQuantity"] == venue.fills.get(order_id, 0)
             assert (order["leavesQuantity"], order["pending"]) == (0, None)
@@ -265,8 +295,8 @@ async def test_poison_is_parked_and_the_next_report_is_applied() -> None:
             received_ns=1,
             exec_type="NEW",
         )
-        poison = [b"{", b"", b'{"kind":"execution"}', encode(stray)]
-        for value in poison:
+        poison = [b"{", b"", b'{"kind":"execution"}']
+        for value in (*poison, encode(stray)):
             await producer.send(ORDER_STATUS, unknown.encode(), value)
         async with investor(url, 1) as client:
             order = (await client.post("/orders", json={**GOOD, "amount": 580.20})).json()
@@ -275,3 +305,5 @@ async def test_poison_is_parked_and_the_next_report_is_applied() -> None:
         while len(dead) < len(poison):
             dead = await records(home, ORDER_STATUS + DLQ_SUFFIX)
         assert dead == poison
+        (found,) = home.store.breaks.values()
+        assert (found.kind, found.subject) == ("missing_here", stray.cl_ord_id)

@@ -125,8 +125,8 @@ def exec_types(answer: httpx.Response) -> list[str | None]:
 
 
 @contextlib.asynccontextmanager
-async def process(folder: Path) -> AsyncIterator[tuple[Exchange, int]]:
-    """The venue as a process of its own; it is killed at the end if it still runs."""
+async def process(folder: Path, **changes: str) -> AsyncIterator[tuple[Exchange, int]]:
+    """The venue as a process of its own; it is killed at the end if it still runs. `changes` are further settings."""
     port = free_port()
     told = {
         "XGW_RUN_DIR": str(folder),
@@ -137,6 +137,7 @@ async def process(folder: Path) -> AsyncIterator[tuple[Exchange, int]]:
         "XGW_WEBHOOKS": "no",
         "XGW_MARKETDATA_DIR": str(folder / "none"),
         "XGW_TAPE_SYMBOLS": str(SYMBOLS),
+        **{f"XGW_{name.upper()}": value for name, value in changes.items()},
     }
     environment = {k: v for k, v in os.environ.items() if not k.startswith("XGW_")} | told
     made = await asyncio.create_subprocess_exec(sys.executable, "-m", "exchange_gateway.simulator", env=environment)

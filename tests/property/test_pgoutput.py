@@ -16,7 +16,7 @@ numbers = st.integers(0, 2**32 - 1)
 times_ns = st.integers(-(10**9), 4 * 10**9).map(lambda s: s * 1_000_000_000 + 123_000)
 names = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=30)
 texts = st.text(st.characters(codec="utf-8"), max_size=300)
-values = st.lists(st.one_of(st.none(), st.just(Unchanged.TOAST), texts), max_size=20).map(tuple)
+values = st.lists(st.one_of(st.none(), st.just(Unchanged.TOAST), texts.map(str.encode)), max_size=20).map(tuple)
 
 
 @settings(deadline=None)
@@ -41,9 +41,11 @@ def test_rows(number: int, row: tuple[pgoutput.Value, ...]) -> None:
 @settings(deadline=None)
 @given(st.permutations(["id", "payload", "type", "seq"]))
 def test_columns_by_name(columns: list[str]) -> None:
-    decoded = pgoutput.message(made.insert(1, [f"value of {c}" for c in columns]))
+    decoded = pgoutput.message(made.insert(1, [f"value of {c}".encode() for c in columns]))
     assert isinstance(decoded, Insert)
-    assert pgoutput.row(Relation(1, "s", "t", tuple(columns)), decoded) == {c: f"value of {c}" for c in columns}
+    assert pgoutput.row(Relation(1, "s", "t", tuple(columns)), decoded) == {
+        c: f"value of {c}".encode() for c in columns
+    }
 
 
 @settings(deadline=None)

@@ -8,82 +8,34 @@ import os
 import signal
 import socket
 import sys
-import uuid
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import psycopg
 import pytest
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 from psycopg import AsyncConnection
 
 from infra.bus_kafka import KafkaBus
 from infra.clock import SystemClock
-from infra.db import MemoryCheckpoints, PgCheckpoints, engine, leased
-from infra.process import Part
-from infra.settings import Infra
+from infra.db import MemoryCheckpoints, PgCheckpoints, engine
 from infra.stack.settings import as_environ
 from outbox_relay import slot_pg
-from outbox_relay.polling_pg import LEASE, Poller
-from outbox_relay.relay import Relay
+from outbox_relay.relay import Entry, Relay
 from outbox_relay.wal_pg import WalReader
 from tests.outbox_rows import INSERT, columns_of, made_row
-from tests.relay_scene import DEADLINE_S, Reader, Scene, check, until, write_all
+from tests.relay_scene import (
+    DEADLINE_S,
+    TAKE_OVER_S,
+    Reader,
+    Scene,
+    check,
+    killed_midway,
+    running,
+    until,
+    write_all,
+)
 
 pytestmark = pytest.mark.real
-
-TAKE_OVER_S = 5.0
-
-
-@pytest.fixture
-def scene(servers: Infra, orders_db: str) -> Scene:
-    topic, slot = f"relay-{uuid.uuid4().hex[:8]}", f"slot_{uuid.uuid4().hex[:12]}"
-    admin = AdminClient({"bootstrap.servers": servers.bootstrap})
-    admin.create_topics([NewTopic(topic, 4, 1)], operation_timeout=30)[topic].result(30)
-    while topic not in admin.list_topics(timeout=30).topics:
-        pass
-    return Scene(servers, orders_db, topic, slot, KafkaBus(servers.bootstrap, "test"))
-
-
-@contextlib.asynccontextmanager
-async def relay_of(scene: Scene, mode: str) -> AsyncIterator[Part]:
-    if mode == "polling":
-        yield leased(scene.dsn, LEASE, Relay(scene.bus, Poller(scene.dsn, 0.01).open, SystemClock()).run)
-        return
-    source = engine(scene.dsn, "test", connections_max=1)
-    reader = WalReader(scene.dsn, PgCheckpoints(source), SystemClock(), scene.slot)
-    yield Relay(scene.bus, reader.open, SystemClock()).run
-    await source.dispose()
-
-
-@contextlib.asynccontextmanager
-async def running(scene: Scene, mode: str = "cdc") -> AsyncIterator[asyncio.Event]:
-    stop = asyncio.Event()
-    async with relay_of(scene, mode) as part:
-        task = asyncio.ensure_future(part(stop))
-        try:
-            yield stop
-        finally:
-            stop.set()
-            await asyncio.wait_for(task, TAKE_OVER_S)
-
-
-async def killed_midway(scene: Scene, mode: str, reader: Reader) -> None:
-    """A relay that is cancelled, without a last word, once it has published something."""
-    async with relay_of(scene, mode) as part:
-        seen = len(reader.messages)
-        task = asyncio.ensure_future(part(asyncio.Event()))
-        await until(lambda: len(reader.messages) > seen + 20, reader)
-        task.cancel()
-        await asyncio.wait({task})
-
-
-@pytest.fixture
-async def reader(scene: Scene) -> AsyncIterator[Reader]:
-    made = Reader(await scene.bus.read([scene.topic], "earliest"))
-    yield made
-    await made.subscription.close()
 
 
 @pytest.mark.parametrize("mode", ["cdc", "polling"])
@@ -195,14 +147,18 @@ async def test_catching_up_shows_one_moment(scene: Scene, monkeypatch: pytest.Mo
         scene.insert(0, 6)
         async with opened(asyncio.Event()) as source:
             assert source is not None
-            seen += [entry.row.id for entry in await source.entries(1) if entry.row]
+            seen += ids_of(await source.entries(1))
             writer.commit()
             writer.execute(INSERT, columns_of(second))
             writer.commit()
             async with asyncio.timeout(DEADLINE_S):
                 while second.id not in seen:
-                    seen += [entry.row.id for entry in await source.entries(1) if entry.row]
+                    seen += ids_of(await source.entries(1))
     assert seen.index(first.id) < seen.index(second.id)
+
+
+def ids_of(entries: list[Entry]) -> list[str]:
+    return [entry.record.headers[0][1].decode() for entry in entries if entry.record]
 
 
 async def test_a_database_without_the_publication(scene: Scene) -> None:
@@ -261,44 +217,6 @@ async def test_the_server_is_answered_while_the_bus_is_stuck(scene: Scene) -> No
     stop.set()
     await asyncio.wait_for(part, TAKE_OVER_S)
     await source.dispose()
-
-
-class NaivePoller:
-    """Greater than the last number: what must not be done. Numbers are given before the commit."""
-
-    def __init__(self, scene: Scene) -> None:
-        self._scene = scene
-        self._last = 0
-        self.found: list[str] = []
-
-    def poll(self) -> None:
-        for seq, row_id in self._scene.execute("SELECT seq, id FROM outbox WHERE seq > %s ORDER BY seq", self._last):
-            self._last = seq
-            self.found.append(str(row_id))
-
-
-@pytest.mark.parametrize("mode", ["naive", "cdc", "polling"])
-async def test_two_transactions_that_commit_out_of_order(scene: Scene, reader: Reader, mode: str) -> None:
-    early, late = made_row(1, scene.topic, "early"), made_row(2, scene.topic, "late")
-    naive = NaivePoller(scene)
-    async with contextlib.AsyncExitStack() as stack:
-        if mode != "naive":
-            await stack.enter_async_context(running(scene, mode))
-            scene.insert(0, 1)
-            await until(lambda: reader.has_all(scene), reader)
-        with psycopg.connect(scene.dsn) as first, psycopg.connect(scene.dsn) as second:
-            first.execute(INSERT, columns_of(early))
-            second.execute(INSERT, columns_of(late))
-            second.commit()
-            naive.poll()
-            if mode != "naive":
-                await until(lambda: late.id in reader.ids, reader)
-            first.commit()
-            naive.poll()
-        if mode != "naive":
-            await until(lambda: early.id in reader.ids, reader)
-    assert late.id in naive.found
-    assert early.id not in naive.found, "the naive poller must lose the row, or this test proves nothing"
 
 
 async def test_how_long_a_row_takes(scene: Scene, reader: Reader) -> None:

@@ -27,6 +27,8 @@ STREAM_WRITER = "infra/sse.py"
 
 # The exchange in the box is a process of its own, beside the gateway and not part of it.
 OWN_PROCESSES = ("exchange_gateway/simulator",)
+# Where both meet, for simulations in one process.
+MEETING_PLACES = ("exchange_gateway/simulator/inprocess.py",)
 WIRING = ("app", "__main__", "routes", "demo")
 
 
@@ -66,7 +68,7 @@ def the_domain_stands_alone(source: Source) -> Iterator[str]:
 
 def arrows_point_one_way(source: Source) -> Iterator[str]:
     """domain ← store ← capability ← app; no capability imports another."""
-    if source.top not in (*SERVICES, "api"):
+    if source.top not in (*SERVICES, "api") or source.path in MEETING_PLACES:
         return
     here = _home(source.path.removesuffix(".py"))
     for line, name in imported(source):

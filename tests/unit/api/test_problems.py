@@ -29,6 +29,7 @@ ENDINGS = {
     "refused_by_venue",
     "outcome_unknown",
     "parked",
+    "given_up",
 }
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
+from typing import Any
 
 import pytest
 
-from exchange_gateway.orders.deliver import Delivery, Limits
-from exchange_gateway.orders.outcome import Answer
+from exchange_gateway.orders.deliver import Delivery, Errand, Limits
+from exchange_gateway.orders.outcome import HELD_BACK, Answer
 from exchange_gateway.orders.wire import CancelRequest, NewOrder, ReplaceRequest
-from exchange_gateway.venue import ExecutionsPage, VenueAway, VenueOrder
+from exchange_gateway.venue import VenueAway, VenueOrder
 from infra.clock import ManualClock
-from infra.contracts import Command, Reason, cl_ord_id
+from infra.contracts import Command, Reason, Switch, cl_ord_id
 from tests.unit.exchange_gateway.words import cancel, command, order_id, venue_report
 
 FIRST, SECOND = (cl_ord_id(order_id(), n) for n in (1, 2))
@@ -60,21 +62,25 @@ class Script:
     async def query(self, cl_ord_id: str) -> Answer:
         return self._next(self._queries, f"query {cl_ord_id[-1]}")
 
-    async def executions(self, after: int, limit: int) -> ExecutionsPage:
-        raise NotImplementedError
+    async def submit_batch(self, orders: Sequence[NewOrder]) -> list[Answer]:
+        return [await self.submit(order) for order in orders]
 
     def _next(self, answers: list[Answer], asked: str) -> Answer:
         self.asked.append(asked)
         return answers.pop(0) if len(answers) > 1 else answers[0]
 
 
-def delivery(venue: Script, clock: ManualClock | None = None) -> Delivery:
+def delivery(venue: Script, clock: ManualClock | None = None, switch: Switch | None = None) -> Delivery:
     time = clock or ManualClock()
 
     async def pause(seconds: float) -> None:
         time.advance(seconds + 0.01)
 
-    return Delivery(venue, time, Random(1), Limits(retry_s=2, ask_s=2), pause)
+    return Delivery(venue, lambda *_: switch, time, Random(1), Limits(retry_s=2, ask_s=2), pause)
+
+
+def off(mode: str) -> Switch:
+    return Switch(scope="global", mode=mode, reason="a drill", by="operator", at_ns=1)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +96,9 @@ def delivery(venue: Script, clock: ManualClock | None = None) -> Delivery:
         (command(), [UNKNOWN], [NOT_SENT], "unknown", "query", "no_answer"),
         (command(), [DUPLICATE], [NEW], "accepted", "query", None),
         (command(), [DUPLICATE], [NOT_FOUND], "unknown", "query", "unknown_order"),
-        (command(kind="submit_again", not_after_ns=1), [NEW], [], "accepted", "answer", None),
+        (command(), [NOT_FOUND], [NOT_FOUND], "unknown", "query", "unknown_order"),
+        (command(kind="submit_again"), [NEW], [NOT_FOUND], "accepted", "answer", None),
+        (command(kind="submit_again"), [], [NEW], "accepted", "query", None),
         (cancel(), [CANCELED], [], "accepted", "answer", None),
         (cancel(), [NOT_FOUND], [], "refused", "answer", "unknown_order"),
         (cancel(), [UNKNOWN], [CANCELED], "accepted", "query", None),
@@ -107,7 +115,7 @@ def delivery(venue: Script, clock: ManualClock | None = None) -> Delivery:
 async def test_verdict(
     given: Command, sends: list[Answer], queries: list[Answer], outcome: str, source: str, code: str | None
 ) -> None:
-    verdict = await delivery(Script(list(sends), list(queries))).deliver(given)
+    verdict = await delivery(Script(list(sends), list(queries))).deliver(Errand(given))
     assert (verdict.answer.outcome, verdict.source) == (outcome, source)
     assert (verdict.answer.reason.code if verdict.answer.reason else None) == code
 
@@ -116,63 +124,124 @@ async def test_verdict(
 async def test_an_unreachable_venue_is_waited_for_and_nothing_is_said(given: Command) -> None:
     venue = Script([NOT_SENT], [NOT_SENT])
     with pytest.raises(VenueAway, match="venue_unreachable"):
-        await delivery(venue).deliver(given)
+        await delivery(venue).deliver(Errand(given))
     assert 2 < len(venue.asked) < 1000, "a few tries in place, bounded"
 
 
 async def test_what_may_have_arrived_is_never_sent_again() -> None:
     venue = Script([UNKNOWN, NEW], [NOT_FOUND])
-    verdict = await delivery(venue).deliver(command())
+    verdict = await delivery(venue).deliver(Errand(command()))
     assert venue.asked.count("submit 1") == 1
     assert (verdict.answer.outcome, verdict.attempts) == ("unknown", 1)
 
 
 async def test_a_cancel_is_asked_about_by_the_order_that_it_names() -> None:
     venue = Script([UNKNOWN], [CANCELED])
-    await delivery(venue).deliver(cancel())
+    await delivery(venue).deliver(Errand(cancel()))
     assert venue.asked == ["cancel 1", "query 1"]
 
 
-async def test_attempts_are_counted() -> None:
-    assert (await delivery(Script([NOT_SENT, NOT_SENT, NEW], [])).deliver(command())).attempts == 3
-
-
-LATE = command(not_after_ns=1)
-
-
-async def test_too_late_and_never_there_is_not_sent() -> None:
-    venue = Script([NEW], [NOT_FOUND])
-    verdict = await delivery(venue).deliver(LATE)
-    assert (verdict.answer.outcome, verdict.attempts) == ("not_sent", 0)
-    assert verdict.answer.reason
-    assert verdict.answer.reason.code == "not_after_passed"
-    assert venue.asked == ["query 1"]
-
-
-async def test_too_late_but_sent_before_a_crash_is_what_the_venue_says() -> None:
-    verdict = await delivery(Script([NEW], [NEW])).deliver(LATE)
-    assert (verdict.answer.outcome, verdict.source) == ("accepted", "query")
-
-
-async def test_too_late_and_nothing_proved_is_waited_for_or_unknown() -> None:
+async def test_attempts_are_counted_over_all_that_was_done_for_an_errand() -> None:
+    errand = Errand(command())
     with pytest.raises(VenueAway):
-        await delivery(Script([NEW], [NOT_SENT])).deliver(LATE)
-    assert (await delivery(Script([NEW], [UNKNOWN])).deliver(LATE)).answer.outcome == "unknown"
+        await delivery(Script([NOT_SENT, NOT_SENT, HELD_BACK], [])).deliver(errand)
+    verdict = await delivery(Script([NOT_SENT, NEW], [])).deliver(errand)
+    assert verdict.attempts == 4, "what the breaker held back was no attempt"
+
+
+async def test_quick_retries_are_a_small_part_of_what_is_sent() -> None:
+    venue = Script([NOT_SENT], [])
+    clock = ManualClock()
+    way = delivery(venue, clock)
+    for number in range(1, 101):
+        with pytest.raises(VenueAway):
+            await way.deliver(Errand(command(number)))
+    tries = len(venue.asked)
+    assert tries - 100 < 100, "the budget: what it begins with, a tenth, and two a second"
+
+
+# -- what may not be sent ----------------------------------------------------------------------------------------------
+
+LATE: dict[str, Any] = {"not_after_ns": 1}
+
+
+@pytest.mark.parametrize(
+    ("given", "switch", "code"),
+    [
+        (command(**LATE), None, "not_after_passed"),
+        (command(kind="submit_again", **LATE), None, "not_after_passed"),
+        (cancel(), off("cancel_only"), None),
+        (command(kind="query"), off("cancel_only"), None),
+        (command(), off("cancel_only"), "switched_off"),
+        (command(order_type="sell"), off("cancel_only"), "switched_off"),
+        (command(kind="submit_again"), off("cancel_only"), "switched_off"),
+        (command(kind="replace", orig_cl_ord_id=FIRST), off("cancel_only"), "switched_off"),
+        (command(kind="replace", orig_cl_ord_id=FIRST, **LATE), None, None),
+        (command(), off("reduce_only"), "switched_off"),
+        (command(order_type="sell"), off("reduce_only"), None),
+        (command(), off("normal"), None),
+    ],
+)
+async def test_what_is_too_late_or_switched_off_is_not_sent(
+    given: Command, switch: Switch | None, code: str | None
+) -> None:
+    venue = Script([NEW], [NOT_FOUND if given.kind == "submit_again" else NEW])
+    verdict = await delivery(venue, switch=switch).deliver(Errand(given))
+    said = verdict.answer.reason and verdict.answer.reason.code
+    assert (verdict.answer.outcome, said) == ("not_sent" if code else "accepted", code)
+    sends = [asked for asked in venue.asked if not asked.startswith("query")]
+    assert len(sends) == (0 if code or given.kind == "query" else 1)
 
 
 async def test_it_becomes_too_late_between_two_tries() -> None:
     clock = ManualClock()
-    venue = Script([NOT_SENT], [NOT_FOUND])
-    waiting = command(not_after_ns=clock.now_ns() + 1_000_000)
-    with pytest.raises(VenueAway, match="too late"):
-        await delivery(venue, clock).deliver(waiting)
+    venue = Script([NOT_SENT], [])
+    verdict = await delivery(venue, clock).deliver(Errand(command(not_after_ns=clock.now_ns() + 1_000_000)))
     assert venue.asked == ["submit 1"]
-    assert (await delivery(venue, clock).deliver(waiting)).answer.outcome == "not_sent"
+    assert (verdict.answer.outcome, verdict.attempts) == ("not_sent", 1)
 
 
-@pytest.mark.parametrize("given", [cancel(), command(kind="submit_again"), command(kind="query")])
-async def test_only_a_first_send_can_be_too_late(given: Command) -> None:
-    late = Command(**{name: getattr(given, name) for name in given.__struct_fields__} | {"not_after_ns": 1})
-    venue = Script([NEW], [NEW])
-    assert (await delivery(venue).deliver(late)).answer.outcome == "accepted"
-    assert len(venue.asked) == 1
+# -- what may have been sent before a restart --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "queries", "outcome", "asked"),
+    [
+        (command(), [NEW], "accepted", ["query 1"]),
+        (command(), [NOT_FOUND], "accepted", ["query 1", "submit 1"]),
+        (command(), [UNKNOWN, NEW], "accepted", ["query 1", "query 1"]),
+        (command(**LATE), [NEW], "accepted", ["query 1"]),
+        (command(**LATE), [NOT_FOUND], "not_sent", ["query 1"]),
+        (cancel(), [CANCELED], "accepted", ["query 1"]),
+        (cancel(), [NOT_FOUND], "accepted", ["query 1", "cancel 1"]),
+    ],
+)
+async def test_the_venue_is_asked_first(given: Command, queries: list[Answer], outcome: str, asked: list[str]) -> None:
+    venue = Script([NEW], list(queries))
+    verdict = await delivery(venue).deliver(Errand(given, maybe_sent=True))
+    assert (verdict.answer.outcome, venue.asked) == (outcome, asked)
+
+
+async def test_a_cancel_that_the_venue_did_not_report_goes_again_under_its_own_id() -> None:
+    venue = Script([CANCELED], [NEW])
+    verdict = await delivery(venue).deliver(Errand(cancel(), maybe_sent=True))
+    assert verdict.answer == CANCELED
+    assert venue.asked.count("cancel 1") == 1
+
+
+async def test_without_an_answer_nothing_is_sent() -> None:
+    venue = Script([NEW], [UNKNOWN])
+    assert (await delivery(venue).deliver(Errand(command(), maybe_sent=True))).answer.outcome == "unknown"
+    assert set(venue.asked) == {"query 1"}
+    with pytest.raises(VenueAway):
+        await delivery(Script([NEW], [NOT_SENT])).deliver(Errand(command(), maybe_sent=True))
+
+
+async def test_it_is_asked_once_though_the_send_takes_several_rounds() -> None:
+    errand = Errand(command(), maybe_sent=True)
+    venue = Script([NOT_SENT, HELD_BACK, NEW], [NOT_FOUND])
+    way = delivery(venue)
+    with pytest.raises(VenueAway):
+        await way.deliver(errand)
+    await way.deliver(errand)
+    assert venue.asked == ["query 1", "submit 1", "submit 1", "submit 1"]

@@ -1,78 +1,120 @@
-"""The topic handler: per order in sequence, orders side by side, nothing done twice within a batch."""
+"""One command: delivered, told, parked, or stopped behind a parked one."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from random import Random
+from typing import Any
 
 import pytest
 
 from exchange_gateway.orders.deliver import Delivery, Limits
 from exchange_gateway.orders.forward import Forward
+from exchange_gateway.orders.opened import opened
 from exchange_gateway.orders.outcome import Answer
+from exchange_gateway.orders.parked import Parked
 from exchange_gateway.orders.venue_memory import MemoryVenue
-from exchange_gateway.orders.wire import CancelRequest, NewOrder
+from exchange_gateway.orders.wire import NewOrder
 from exchange_gateway.reports.publish import StatusPublisher
-from exchange_gateway.venue import VenueAway
-from infra.bus_memory import MemoryBus
+from infra.bus import BusError, Message
+from infra.bus_memory import MemoryBus, MemoryProducer
 from infra.clock import ManualClock
-from infra.contracts import ORDER_STATUS, Command, Reason, Report, decode, encode
-from tests.unit.exchange_gateway.words import TRACE, cancel, command, message, order_id, read_all, until
+from infra.contracts import ORDER_STATUS, ORDERS, Headers, Reason, Report, cl_ord_id, decode, encode
+from infra.dlq.letters import REPLAYED_FROM
+from infra.dlq.park import Park
+from tests.unit.exchange_gateway.words import TRACE, cancel, command, message, order_id, read_all
 
 NOT_SENT = Answer("not_sent", reason=Reason("venue_unreachable"))
+BROKEN = b'{"kind":"submit","order_id":"%b","quantity":1.5}' % order_id().encode()
+BROKEN_REPLACE = BROKEN.replace(b"submit", b"replace")
 
 
-class Gate(MemoryVenue):
-    """The twin with a door: orders of a symbol in `away` do not get through; every request is noted."""
+class Index:
+    """The index of dead letters."""
 
-    def __init__(self, clock: ManualClock) -> None:
-        super().__init__(clock, {"AAPL": (99_000_000, 101_000_000), "MSFT": (99_000_000, 101_000_000)})
-        self.away: set[str] = set()
-        self.seen: list[str] = []
-        self.slow = asyncio.Event()
-        self.slow.set()
+    def __init__(self) -> None:
+        self.listed: set[str] = set()
+
+    async def ids(self, topic: str) -> set[str]:
+        assert topic == ORDERS
+        return set(self.listed)
+
+
+class Eager:
+    """A Patience that does not wait; it counts, and brings the venue back."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self.waits = 0
+
+    async def for_venue(self, tries: int) -> None:
+        assert tries == self.waits + 1
+        self.waits += 1
+        self._room.venue.away = self.waits < 3
+
+    async def insist(self, step: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                return await step()
+            except BusError:
+                self._room.refusals -= 1
+
+
+class Twin(MemoryVenue):
+    away = False
+    submits = 0
 
     async def submit(self, order: NewOrder) -> Answer:
-        self.seen.append(order.cl_ord_id)
-        if order.symbol in self.away:
+        if self.away:
             return NOT_SENT
-        if order.symbol == "MSFT":
-            await self.slow.wait()
+        self.submits += 1
         return await super().submit(order)
 
-    async def cancel(self, request: CancelRequest) -> Answer:
-        self.seen.append(request.cl_ord_id)
-        return await super().cancel(request)
+
+class Full(MemoryProducer):
+    """Its queue is full as often as the room says."""
+
+    def __init__(self, room: Room) -> None:
+        super().__init__(room.bus)
+        self._room = room
+
+    def send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = ()) -> asyncio.Future[None]:
+        if self._room.refusals:
+            raise BusError("the producer's queue is full")
+        return super().send(topic, key, value, headers)
 
 
 class Room:
     def __init__(self) -> None:
         self.clock = ManualClock()
         self.bus = MemoryBus(self.clock)
-        self.venue = Gate(self.clock)
-        publisher = StatusPublisher(self.bus.producer(), self.clock)
-        delivery = Delivery(self.venue, self.clock, Random(1), Limits(retry_s=0, ask_s=0), self.pause)
-        self.forward = Forward(delivery, publisher, self.clock)
+        self.venue = Twin(self.clock, {"AAPL": (99_000_000, 101_000_000)})
+        self.index = Index()
+        self.parked = Parked(self.index)
+        self.refusals = 0
 
-    async def pause(self, seconds: float) -> None:
-        self.clock.advance(seconds)
+        async def pause(seconds: float) -> None:
+            self.clock.advance(seconds)
 
-    async def reports(self) -> list[Report]:
-        return [decode(Report, record.value) for record in await read_all(self.bus, ORDER_STATUS)]
+        delivery = Delivery(self.venue, lambda *_: None, self.clock, Random(1), Limits(0, 0), pause)
+        self.patience = Eager(self)
+        self.forward = Forward(
+            delivery, StatusPublisher(Full(self), self.clock), self.clock, self.parked, self.patience
+        )
 
+    async def take(self, *messages: Message, maybe_sent: bool = False) -> list[Park | None]:
+        return [await self.forward(opened(each), maybe_sent) for each in messages]
 
-async def test_submit_and_cancel_of_one_batch_keep_their_order() -> None:
-    room = Room()
-    assert await room.forward([message(command(), 0), message(cancel(), 1)]) == []
-    assert [(r.exec_type, r.source, r.venue_seq) for r in await room.reports()] == [
-        ("NEW", "answer", 1),
-        ("CANCELED", "answer", 2),
-    ]
+    async def said(self) -> list[tuple[object, ...]]:
+        """(exec type or outcome, ClOrdID's number, reason) of every report."""
+        reports: list[Report] = [decode(Report, record.value) for record in await read_all(self.bus, ORDER_STATUS)]
+        return [(r.exec_type or r.outcome, r.cl_ord_id[33:], r.reason.code if r.reason else None) for r in reports]
 
 
 async def test_records_are_keyed_and_carry_the_commands_headers() -> None:
     room = Room()
-    await room.forward([message(command(), 0)])
+    assert await room.take(message(command())) == [None]
     [record] = await read_all(room.bus, ORDER_STATUS)
     assert record.key == order_id().encode()
     assert record.header("idempotency-key") == b"key-1"
@@ -80,78 +122,134 @@ async def test_records_are_keyed_and_carry_the_commands_headers() -> None:
     assert record.header("event-id") == b"1700000000-1700000000-1-answer"
 
 
-async def test_another_orders_trouble_delays_nobody() -> None:
-    room = Room()
-    room.venue.slow.clear()
-    slow = asyncio.create_task(room.forward([message(command(1, symbol="MSFT"), 0), message(command(2), 1)]))
-    await until(lambda: len(room.venue.seen) == 2)
-    assert [r.order_id for r in await room.reports()] == [order_id(2)]
-    room.venue.slow.set()
-    await slow
-
-
-async def test_what_is_done_is_not_sent_again_while_the_rest_waits() -> None:
-    room = Room()
-    room.venue.away = {"MSFT"}
-    lost = command(2, symbol="MSFT")
-    batch = [message(command(1), 0), message(lost, 1), message(cancel(2), 2)]
-    for _ in range(3):
-        with pytest.raises(VenueAway):
-            await room.forward(batch)
-    assert room.venue.seen.count(command(1).cl_ord_id) == 1
-    assert cancel(2).cl_ord_id not in room.venue.seen, "the cancel waits behind its submit"
-    room.venue.away = set()
-    assert await room.forward(batch) == []
-    found = sorted((r.order_id, r.venue_seq, r.exec_type) for r in await room.reports())
-    assert found == [(order_id(1), 1, "NEW"), (order_id(2), 1, "NEW"), (order_id(2), 2, "CANCELED")]
-
-
-async def test_the_same_commands_after_a_restart_double_nothing_at_the_venue() -> None:
-    room = Room()
-    batch = [message(command(quantity=5, limit_micros=101_000_000), 0)]
-    await room.forward(batch)
-    await room.forward(batch)  # the offset was not committed: the batch comes again
-    reports = await room.reports()
-    assert [r.source for r in reports] == ["answer", "answer", "query", "query"]
-    assert len({r.exec_id for r in reports}) == 2
-    assert (await room.venue.executions(0, 10)).total == 1
-
-
-@pytest.mark.parametrize(
-    "value",
-    [b"", b"{", b"null", b'{"kind":"submit"}', encode(command(kind="dance")), encode(command(kind="cancel"))],
-)
-async def test_a_command_that_makes_no_sense_is_parked_and_the_next_one_is_handled(value: bytes) -> None:
-    room = Room()
-    [park] = await room.forward([message(value, 0), message(command(), 1)])
-    assert (park.code, park.message.value) == ("malformed", value)
-    assert len(await room.reports()) == 1
-
-
-def send_outcome(report: Report) -> tuple[object, ...]:
-    return report.kind, report.outcome, report.reason and report.reason.code, report.attempts, report.order_id
-
-
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        (command(not_after_ns=1), ("send_outcome", "not_sent", "not_after_passed", 0, order_id())),
-        (command(limit_micros=None), ("send_outcome", "refused", "malformed", 1, order_id())),
-        (command(kind="query"), ("send_outcome", "unknown", "unknown_order", 1, order_id())),
+        (command(not_after_ns=1), ("not_sent", "1", "not_after_passed")),
+        (command(limit_micros=None), ("refused", "1", "malformed")),
+        (command(kind="query"), ("unknown", "1", "unknown_order")),
+        (command(symbol="NOPE"), ("REJECTED", "1", "unknown_symbol")),
     ],
 )
-async def test_what_is_not_simply_accepted_is_said(given: Command, expected: tuple[object, ...]) -> None:
+async def test_what_is_not_simply_accepted_is_said(given: Any, expected: tuple[str, str, str]) -> None:
     room = Room()
-    await room.forward([message(given, 0)])
-    [record] = await read_all(room.bus, ORDER_STATUS)
-    assert send_outcome(decode(Report, record.value)) == expected
-    assert record.header("event-id") == f"{given.event_id}-{expected[1]}".encode()
+    assert await room.take(message(given)) == [None]
+    assert await room.said() == [expected]
 
 
-async def test_a_business_refusal_is_the_venues_own_report() -> None:
+async def test_the_same_command_after_a_restart_is_asked_about_and_doubles_nothing() -> None:
     room = Room()
-    await room.forward([message(command(symbol="NOPE"), 0)])
-    [report] = await room.reports()
-    assert (report.kind, report.exec_type, report.outcome) == ("execution", "REJECTED", None)
-    assert report.reason
-    assert report.reason.code == "unknown_symbol"
+    filled = message(command(limit_micros=101_000_000))
+    await room.take(filled)
+    await room.take(filled, maybe_sent=True)
+    assert await room.said() == [("NEW", "1", None), ("TRADE", "1", None)] * 2
+    assert (room.venue.submits, (await room.venue.executions(0, 10)).total) == (1, 1)
+
+
+async def test_it_waits_for_the_venue_and_never_parks_for_that() -> None:
+    room = Room()
+    room.venue.away = True
+    assert await room.take(message(command())) == [None]
+    assert await room.said() == [("NEW", "1", None)]
+    assert room.patience.waits == 3
+
+
+async def test_it_is_sent_once_and_told_until_the_bus_has_it() -> None:
+    room = Room()
+    room.refusals = 3
+    await room.take(message(command()))
+    assert (room.venue.submits, await room.said()) == (1, [("NEW", "1", None)])
+
+
+# -- parking -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "key", "said"),
+    [
+        (BROKEN, b"", ("parked", "1", "malformed")),
+        (b"{", order_id().encode(), ("parked", "1", "malformed")),
+        (encode(command(kind="cancel")), b"", ("parked", "1", "malformed")),
+        (encode(command(request=2, kind="dance")), b"", ("parked", "2", "malformed")),
+        (encode(command(cl_ord_id="mine")), b"", ("parked", "1", "malformed")),
+        (encode(command(cl_ord_id=cl_ord_id(order_id(2), 1))), b"", ("parked", "1", "malformed")),
+        (b"null", b"key", None),
+        (b"", b"", None),
+    ],
+)
+async def test_what_makes_no_sense_is_parked_and_its_order_told(value: bytes, key: bytes, said: Any) -> None:
+    room = Room()
+    [park] = await room.take(message(value, 7, key))
+    assert park
+    assert (park.code, park.message.value) == ("malformed", value)
+    assert await room.said() == ([said] if said else [])
+    assert room.venue.submits == 0
+
+
+async def test_what_follows_a_parked_command_is_blocked_by_it() -> None:
+    room = Room()
+    change = command(request=3, kind="replace", orig_cl_ord_id=cl_ord_id(order_id(), 1))
+    first, *later = await room.take(
+        message(BROKEN_REPLACE, 3), message(change, 4), message(cancel(request=4), 5), message(BROKEN, 6)
+    )
+    assert first
+    assert [park and (park.code, "orders/0/3" in park.text) for park in later] == [("blocked_by", True)] * 3
+    assert await room.said() == [
+        ("parked", "1", "malformed"),
+        ("not_sent", "3", "blocked_by"),
+        ("not_sent", "4", "blocked_by"),
+    ]
+    assert await room.take(message(command(2))) == [None], "another order is not concerned"
+
+
+async def test_a_question_about_a_parked_order_is_answered() -> None:
+    room = Room()
+    await room.take(message(command()), message(BROKEN_REPLACE))
+    assert await room.take(message(command(kind="query"))) == [None]
+    assert (await room.said())[-1] == ("NEW", "1", None)
+
+
+async def test_a_cancel_of_a_submit_that_can_never_have_been_sent_ends_the_order() -> None:
+    room = Room()
+    assert [park and park.code for park in await room.take(message(BROKEN), message(cancel()))] == ["malformed", None]
+    assert await room.said() == [("parked", "1", "malformed"), ("not_sent", "1", "blocked_by")]
+
+
+async def test_our_own_failure_is_parked_and_proves_nothing() -> None:
+    room = Room()
+    park = await room.forward.unhandled(opened(message(command())), KeyError("what"))
+    assert (park.code, park.text) == ("handler_error", "KeyError: 'what'")
+    [blocked] = await room.take(message(cancel()))
+    assert blocked
+    assert blocked.code == "blocked_by"
+
+
+async def test_an_operators_replay_frees_the_order() -> None:
+    room = Room()
+    await room.take(message(BROKEN))
+    assert await room.take(message(command(), 9, b"", (REPLAYED_FROM, b"letter"))) == [None]
+    assert await room.take(message(cancel())) == [None]
+    assert [said for said, _, _ in await room.said()] == ["parked", "NEW", "CANCELED"]
+
+
+async def test_what_was_parked_before_is_loaded_and_what_was_decided_since_is_free() -> None:
+    room = Room()
+    room.index.listed = {order_id(1), order_id(2)}
+    await room.parked.load()
+    codes = [park and park.code for park in await room.take(message(command(1)), message(command(2)))]
+    assert codes == ["blocked_by", "blocked_by"]
+    room.index.listed = {order_id(2)}
+    assert await room.take(message(command(1))) == [None]
+
+
+async def test_what_the_index_does_not_know_yet_stays_parked() -> None:
+    room = Room()
+    await room.take(message(BROKEN))
+    for _ in range(2):
+        [park] = await room.take(message(command(request=3, kind="replace", orig_cl_ord_id=cl_ord_id(order_id(), 1))))
+        assert park
+        await room.parked.load()
+    room.index.listed = {order_id()}
+    await room.parked.load()
+    room.index.listed = set()
+    assert await room.take(message(command())) == [None]

@@ -14,7 +14,7 @@ from exchange_gateway.reports import webhooks
 from exchange_gateway.reports.publish import StatusPublisher
 from exchange_gateway.reports.signature import BadSignature, key_of, signature, verify
 from infra.bus import BusError
-from infra.bus_memory import MemoryBus
+from infra.bus_memory import MemoryBus, MemoryProducer
 from infra.clock import NS_PER_S, ManualClock
 from infra.contracts import ORDER_STATUS, Headers, Report, decode, encode
 from tests.unit.exchange_gateway.words import TRACE, order_id, read_all, venue_report
@@ -40,7 +40,7 @@ def test_the_published_example_of_the_specification() -> None:
         "webhook-timestamp": "1614265330",
         "webhook-signature": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
     }
-    verify(headers, b'{"test": 2432232314}', key, 1614265330)
+    verify(headers, b'{"test": 2432232314}', [key], 1614265330)
 
 
 @pytest.mark.parametrize(
@@ -65,18 +65,28 @@ def test_the_published_example_of_the_specification() -> None:
 )
 def test_refused(what: str, headers: dict[str, str]) -> None:
     with pytest.raises(BadSignature):
-        verify(headers, BODY, KEY, NOW_S)
+        verify(headers, BODY, [KEY], NOW_S)
 
 
 @pytest.mark.parametrize("stamp", [NOW_S - 300, NOW_S, NOW_S + 300])
 def test_taken_within_the_window(stamp: int) -> None:
-    verify(signed(stamp=str(stamp)), BODY, KEY, NOW_S)
+    verify(signed(stamp=str(stamp)), BODY, [KEY], NOW_S)
 
 
 def test_one_of_several_signatures_is_enough() -> None:
     headers = signed()
     headers["webhook-signature"] = "v1,AAAA v2,BBBB " + headers["webhook-signature"]
-    verify(headers, BODY, KEY, NOW_S)
+    verify(headers, BODY, [KEY], NOW_S)
+
+
+def test_while_keys_change_each_of_ours_is_good() -> None:
+    former = b"f" * 32
+    for key in (KEY, former):
+        verify(signed(key=key), BODY, [KEY, former], NOW_S)
+    with pytest.raises(BadSignature):
+        verify(signed(key=former), BODY, [KEY], NOW_S)
+    with pytest.raises(BadSignature):
+        verify(signed(), BODY, [], NOW_S)
 
 
 def test_a_secret_is_base64() -> None:
@@ -89,11 +99,11 @@ class Door:
     """The route over a memory bus."""
 
     def __init__(self) -> None:
-        clock = ManualClock(NOW_S * NS_PER_S)
+        self.clock = clock = ManualClock(NOW_S * NS_PER_S)
         self.bus = MemoryBus(clock)
         self.publisher = StatusPublisher(self.bus.producer(), clock)
         app = FastAPI()
-        app.include_router(webhooks.routes(self.publisher, KEY, clock))
+        app.include_router(webhooks.routes(self.publisher, [KEY], clock))
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway")
 
     async def post(self, body: bytes = BODY, headers: dict[str, str] | None = None) -> httpx.Response:
@@ -112,13 +122,33 @@ async def test_a_report_is_durable_when_204_is_said() -> None:
     assert record.header("schema") == b"1"
 
 
-async def test_a_replay_within_the_window_is_the_same_event_again() -> None:
+async def test_what_was_taken_is_not_published_again() -> None:
     door = Door()
-    for _ in range(2):
-        assert (await door.post()).status_code == 204
-    first, second = await read_all(door.bus, ORDER_STATUS)
-    assert first.header("event-id") == second.header("event-id")
-    assert decode(Report, first.value) == decode(Report, second.value)
+    later = signed(stamp=str(NOW_S + 1))  # the venue itself, because our answer was lost
+    for headers in (signed(), signed(), later):
+        assert (await door.post(headers=headers)).status_code == 204
+    assert len(await read_all(door.bus, ORDER_STATUS)) == 1
+
+
+async def test_a_known_id_with_another_body_is_another_message() -> None:
+    door = Door()
+    assert (await door.post()).status_code == 204
+    other = encode(venue_report(last_qty=5))
+    assert (await door.post(other)).status_code == 204
+    assert len(await read_all(door.bus, ORDER_STATUS)) == 2, "order_service decides which of them counts"
+
+
+def test_what_was_taken_is_remembered_as_long_as_a_signature_can_hold_and_bounded() -> None:
+    taken = webhooks.Taken(most=2)
+    for number, at_s in ((1, 0), (2, 600), (3, 601)):
+        taken.add((str(number), b""), at_s)
+    assert [(str(n), b"") in taken for n in (1, 2, 3)] == [False, True, True]
+    taken.add(("4", b""), 602)
+    assert ("2", b"") not in taken
+    first = webhooks.Taken()
+    first.add(("1", b""), 0)
+    first.add(("2", b""), 599)
+    assert ("1", b"") in first
 
 
 @pytest.mark.parametrize(
@@ -139,19 +169,17 @@ async def test_refused_and_nothing_published(status: int, code: str, body: bytes
     assert not await read_all(door.bus, ORDER_STATUS)
 
 
-class Deaf:
+class Deaf(MemoryProducer):
     """A producer whose records never become durable, or are refused."""
 
     def __init__(self, refuse: bool) -> None:
+        super().__init__(MemoryBus(ManualClock()))
         self._refuse = refuse
 
     def send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = ()) -> asyncio.Future[None]:
         if self._refuse:
             raise BusError("the producer's queue is full")
         return asyncio.get_running_loop().create_future()
-
-    async def close(self) -> None:
-        return None
 
 
 @pytest.mark.parametrize("producer", [lambda: Deaf(True), lambda: Deaf(False)])
@@ -161,7 +189,7 @@ async def test_503_while_the_bus_does_not_take_it(
     monkeypatch.setattr(webhooks, "DURABLE_S_MAX", 0.01)
     clock = ManualClock(NOW_S * NS_PER_S)
     app = FastAPI()
-    app.include_router(webhooks.routes(StatusPublisher(producer(), clock), KEY, clock))
+    app.include_router(webhooks.routes(StatusPublisher(producer(), clock), [KEY], clock))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client:
         answer = await client.post("/webhooks", content=BODY, headers=signed())
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "bus_unavailable")

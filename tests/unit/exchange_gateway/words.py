@@ -46,9 +46,9 @@ def cancel(number: int = 1, request: int = 2, of: int = 1) -> Command:
     return command(number, request, kind="cancel", orig_cl_ord_id=cl_ord_id(order_id(number), of))
 
 
-def message(value: Command | bytes, offset: int = 0, key: bytes = b"key") -> Message:
+def message(value: Command | bytes, offset: int = 0, key: bytes = b"key", *headers: tuple[str, bytes]) -> Message:
     data = value if isinstance(value, bytes) else encode(value)
-    return Message(ORDERS, 0, offset, key, data, ((TRACEPARENT, TRACE.encode()),), 0)
+    return Message(ORDERS, 0, offset, key, data, ((TRACEPARENT, TRACE.encode()), *headers), 0)
 
 
 def venue_report(**changes: Any) -> VenueReport:

@@ -4,18 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
+from infra.bus import Message
 from infra.clock import Ids, ManualClock
-from infra.contracts import Report, cl_ord_id
+from infra.contracts import PRICES, Quote, Report, cl_ord_id, encode
 from infra.principal import Principal
-from order_service.domain.checks import Limits, Listing
+from order_service.domain.fees import FeeSchedule
 from order_service.domain.lifecycle import Status
 from order_service.domain.order import Order, Outcome, Ticket
+from order_service.domain.risk import Listing, Rules
+from order_service.placing.idempotency import request_hash
+from order_service.placing.market import Market, Quotes
 from order_service.placing.place import PlaceOrder
 from order_service.store.traces import traceparent_of
 from order_service.store.unit import Change
 
 NOW_US = 1_700_000_000_000_000
-LIMITS = Limits(quantity_max=1_000_000, notional_max_micros=50_000_000 * 1_000_000)
+RULES = Rules(
+    quantity_max=1_000_000,
+    notional_max_micros=50_000_000 * 1_000_000,
+    collar_ppm=100_000,
+    stale_us=60_000_000,
+    open_orders_max=1_000,
+    orders_per_second_max=1_000,
+    duplicate_us=0,
+    short_selling=False,
+    restricted=frozenset(),
+    fees=FeeSchedule(1_000_000, ((0, 5_000),)),
+)
 LISTINGS = {
     "AAPL": Listing("AAPL", tick_micros=10_000, lot=1),
     "LOTS": Listing("LOTS", tick_micros=10_000, lot=100),
@@ -29,15 +44,28 @@ def new_ids(seed: int = 1) -> Ids:
     return Ids(ManualClock(NOW_US * 1000), seed)
 
 
+def quoted(bid_micros: int, ask_micros: int, symbol: str = "AAPL", at_us: int = NOW_US) -> Message:
+    value = encode(Quote(symbol, 1, 1, at_us * 1000, bid_micros, 100, ask_micros, 100))
+    return Message(PRICES, 0, 0, symbol.encode(), value, (), at_us // 1000)
+
+
+def market(*quotes: Message, **changes: Any) -> Market:
+    """An open market; the symbols of LISTINGS, AAPL at 580.20 to 580.30 unless other quotes are given."""
+    known = Quotes()
+    known.keep(quotes or [quoted(580_200_000, 580_300_000)])
+    return Market(**{"listings": LISTINGS, "session": 1, "open": True, "quotes": known, "known": True, **changes})
+
+
 def ticket(**changes: Any) -> Ticket:
     values = {"order_type": "buy", "type": "LIMIT", "symbol": "AAPL", "quantity": 10, "tif": "DAY"}
     return Ticket(**{**values, "amount_micros": 580_250_000, **changes})
 
 
 def request(ids: Ids, asker: Principal = INVESTOR, key: str | None = None, **changes: Any) -> PlaceOrder:
-    order_id = str(ids.uuid7())
+    order_id, wanted = str(ids.uuid7()), ticket(**changes)
     assert asker.account_id is not None
-    return PlaceOrder(asker, asker.account_id, order_id, ticket(**changes), key or order_id, traceparent_of(None, ids))
+    hashed = request_hash(wanted)
+    return PlaceOrder(asker, asker.account_id, order_id, wanted, key or order_id, hashed, traceparent_of(None, ids))
 
 
 def order(order_id: str = "01890000-0000-7000-8000-000000000001", **changes: Any) -> Order:
@@ -51,6 +79,7 @@ def order(order_id: str = "01890000-0000-7000-8000-000000000001", **changes: Any
         "amount_micros": 580_250_000,
         "tif": "DAY",
         "status": Status.PENDING,
+        "standing": Status.PENDING,
         "pending": None,
         "outcome": Outcome.UNSENT,
         "cum_qty": 0,
@@ -58,13 +87,21 @@ def order(order_id: str = "01890000-0000-7000-8000-000000000001", **changes: Any
         "cum_notional_micros": 0,
         "exchange_order_id": None,
         "cl_ord_id": cl_ord_id(order_id, 1),
+        "replaces": None,
         "requests": 1,
+        "asked_quantity": None,
+        "asked_micros": None,
         "venue_seq": 0,
+        "terms_seq": 0,
+        "reserve_micros": None,
+        "fee_per_share_micros": 0,
+        "fee_min_micros": 0,
         "idempotency_key": order_id,
         "request_hash": "0" * 64,
         "reason": None,
         "attempts": 0,
         "next_attempt_us": None,
+        "not_after_us": None,
         "version": 1,
         "account_seq": 0,
         "created_us": NOW_US,

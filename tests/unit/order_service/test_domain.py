@@ -10,10 +10,9 @@ import pytest
 
 from order_service.domain import checks, reasons
 from order_service.domain.money import NotRepresentableError, average_micros, micros_of, text_of
-from order_service.domain.order import Ticket
 from order_service.domain.reasons import Code, Fault
 from order_service.store.refusals import refusal
-from tests.unit.order_service.makers import LIMITS, LISTINGS, ticket
+from tests.unit.order_service.makers import ticket
 
 
 @pytest.mark.parametrize(
@@ -70,7 +69,9 @@ def test_a_good_request_is_a_ticket() -> None:
     ("change", "code", "field"),
     [
         ({"order_type": "BUY"}, "order_type_unknown", "orderType"),
-        ({"type_": "STOP"}, "type_not_supported", "type"),
+        ({"type_": "LIMITED"}, "type_not_supported", "type"),
+        ({"type_": "STOP"}, "type_not_taken_yet", "type"),
+        ({"type_": "trailing_stop"}, "type_not_taken_yet", "type"),
         ({"tif": "GTD"}, "time_in_force_not_supported", "timeInForce"),
         ({"quantity": 0}, "quantity_not_positive", "quantity"),
         ({"quantity": -3}, "quantity_not_positive", "quantity"),
@@ -93,28 +94,21 @@ def test_what_the_request_itself_gets_wrong(change: dict[str, Any], code: str, f
 
 
 @pytest.mark.parametrize(
-    ("wanted", "code", "field"),
+    ("quantity", "amount", "found"),
     [
-        (ticket(symbol="NONE"), "symbol_not_traded", "symbol"),
-        (ticket(quantity=1_000_001), "quantity_above_max", "quantity"),
-        (ticket(quantity=10**30), "quantity_above_max", "quantity"),
-        (ticket(symbol="LOTS", quantity=150), "quantity_off_lot", "quantity"),
-        (ticket(amount_micros=580_255_000), "amount_off_tick", "amount"),
-        (ticket(quantity=100_000, amount_micros=500_010_000), "notional_above_max", "amount"),
+        (5, None, (5, None)),
+        (None, Decimal("1.5"), (None, 1_500_000)),
+        (5.0, Decimal(2), (5, 2_000_000)),
+        (None, None, "replace_empty"),
+        (0, None, "quantity_not_positive"),
+        (1.5, None, "quantity_not_whole"),
+        (None, Decimal(0), "amount_invalid"),
+        (5, Decimal("0.0000001"), "amount_off_tick"),
     ],
 )
-def test_what_the_market_and_the_limits_refuse(wanted: Ticket, code: str, field: str) -> None:
-    fault = checks.listed(wanted, LISTINGS.get(wanted.symbol), LIMITS)
-    assert fault is not None
-    assert (fault.code.code, fault.field) == (code, field)
-    refused = refusal(fault)
-    assert refused.details["fix"]
-    assert len(refused.text) < 200
-
-
-def test_what_the_market_takes() -> None:
-    for wanted in (ticket(), ticket(symbol="LOTS", quantity=200), ticket(type="MARKET", amount_micros=None)):
-        assert checks.listed(wanted, LISTINGS[wanted.symbol], LIMITS) is None
+def test_new_terms(quantity: int | float | None, amount: Decimal | None, found: Any) -> None:
+    terms = checks.terms(quantity, amount)
+    assert (terms.code.code if isinstance(terms, Fault) else terms) == found
 
 
 def test_every_code_is_declared_once_and_says_something() -> None:

@@ -78,7 +78,8 @@ BAD: list[tuple[str, Mapping[str, Any] | bytes, str, str | None]] = [
     ("amount as list", {"amount": [1]}, "invalid_field", "amount"),
     ("unknown field", {"colour": "red"}, "unknown_field", "colour"),
     ("wrong side", {"orderType": "short"}, "order_type_unknown", "orderType"),
-    ("wrong type", {"type": "STOP"}, "type_not_supported", "type"),
+    ("wrong type", {"type": "LIMITED"}, "type_not_supported", "type"),
+    ("conditional type", {"type": "stop_limit"}, "type_not_taken_yet", "type"),
     ("wrong time in force", {"timeInForce": "GTD"}, "time_in_force_not_supported", "timeInForce"),
     ("type as number", {"type": 1}, "invalid_field", "type"),
     ("symbol as null", {"symbol": None}, "invalid_field", "symbol"),
@@ -124,7 +125,8 @@ async def test_unusable_keys(home: House, key: str) -> None:
 
 async def test_query_parameters_are_not_ignored(home: House) -> None:
     async with home.client() as client:
-        for method, path in (("POST", "/orders?preview=true"), ("GET", "/orders?sybmol=AAPL")):
+        for asked in ("POST /orders?preview=yes", "POST /orders?dry=true", "GET /orders?sybmol=AAPL"):
+            method, path = asked.split()
             answer = await client.request(method, path, json=GOOD)
             assert answer.json()["code"] == "parameter_invalid"
     assert home.store.outbox == []
@@ -144,9 +146,11 @@ async def test_a_key_makes_one_order(home: House) -> None:
     key = {"Idempotency-Key": "k"}
     async with home.client() as client:
         answers = await asyncio.gather(*(client.post("/orders", json=GOOD, headers=key) for _ in range(64)))
-        assert {answer.status_code for answer in answers} == {201}
-        assert len({answer.content for answer in answers}) == 1
-        assert sum("idempotent-replayed" in answer.headers for answer in answers) == 63
+        told = [answer.json().get("code", "201") for answer in answers]
+        assert (told.count("201"), told.count("request_in_flight")) == (1, 63)
+        again = await client.post("/orders", json=GOOD, headers=key)
+        assert (again.status_code, again.headers["idempotent-replayed"]) == (201, "true")
+        assert again.content == answers[told.index("201")].content
         same_meaning = await client.post("/orders", json={**GOOD, "amount": "580.250"}, headers=key)
         assert same_meaning.headers["idempotent-replayed"] == "true"
         other = await client.post("/orders", json={**GOOD, "quantity": 11, "symbol": "IBM"}, headers=key)
@@ -155,16 +159,12 @@ async def test_a_key_makes_one_order(home: House) -> None:
         assert len((await client.get("/orders")).json()["orders"]) == 1
 
 
-async def test_a_replay_is_recognised_while_the_market_is_unknown(home: House) -> None:
-    async with home.client() as client:
-        await client.post("/orders", json=GOOD, headers={"Idempotency-Key": "k"})
-        home.doors.catalogue.listings = {}
-        again = await client.post("/orders", json=GOOD, headers={"Idempotency-Key": "k"})
-        assert (again.status_code, again.headers["idempotent-replayed"]) == (201, "true")
-        fresh = await client.post("/orders", json=GOOD)
-        assert fresh.json()["code"] == "instruments_unknown"
-        assert fresh.json()["details"]["retry_after_s"] == 1
-    assert not home.doors.ready["instruments"]()
+async def test_nothing_is_placed_while_the_market_is_unknown() -> None:
+    async with house(listed=()) as home, home.client() as client:
+        answer = await client.post("/orders", json=GOOD)
+        assert answer.json()["code"] == "market_unknown"
+        assert answer.json()["details"]["retry_after_s"] == 1
+        assert not home.doors.ready["market"]()
 
 
 async def test_a_cancel_is_asked_once(home: House) -> None:
@@ -184,6 +184,94 @@ async def test_a_cancel_is_asked_once(home: House) -> None:
         f"{digits}-2",
         f"{digits}-1",
     )
+
+
+async def test_a_replace_is_asked_with_its_new_terms(home: House) -> None:
+    async with home.client() as client:
+        path = (await client.post("/orders", json=GOOD)).headers["location"]
+        answer = await client.patch(path, json={"quantity": 12, "amount": "580.3"})
+        assert answer.status_code == 202
+        order = answer.json()
+        assert (order["pending"], order["status"], order["quantity"], order["amount"]) == (
+            "replace",
+            "PENDING",
+            10,
+            580.25,
+        )
+        assert order["asked"] == {"quantity": 12, "amount": 580.3}
+        assert (await client.get(path)).json() == order
+        for again in (await client.patch(path, json={"quantity": 13}), await client.delete(path)):
+            assert (again.status_code, again.json()["code"]) == (409, "replace_pending")
+    command = json.loads(home.store.outbox[-1].payload)
+    assert (command["kind"], command["quantity"], command["limit_micros"]) == ("replace", 12, 580_300_000)
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "field"),
+    [
+        ({}, "replace_empty", "body"),
+        ({"quantity": None}, "replace_empty", "body"),
+        ({"quantity": 0}, "quantity_not_positive", "quantity"),
+        ({"quantity": "5"}, "invalid_field", "quantity"),
+        ({"amount": 580.255}, "amount_off_tick", "amount"),
+        ({"symbol": "IBM"}, "unknown_field", "symbol"),
+        ({"quantity": 10}, "replace_without_change", None),
+        ([], "invalid_json", "body"),
+    ],
+)
+async def test_new_terms_that_are_refused(home: House, body: Any, code: str, field: str | None) -> None:
+    async with home.client() as client, home.client(2) as other:
+        path = (await client.post("/orders", json=GOOD)).headers["location"]
+        stored = len(home.store.outbox)
+        answer = await client.patch(path, json=body)
+        assert (answer.json()["code"], answer.json()["field"]) == (code, field)
+        assert (await other.patch(path, json={"quantity": 5})).json()["code"] == "order_not_found"
+    assert len(home.store.outbox) == stored
+
+
+async def test_a_preview_tells_and_stores_nothing(home: House) -> None:
+    async with home.client() as client:
+        before = (await client.get("/account")).content
+        headers = {"Idempotency-Key": "k"}
+        answer = await client.post("/orders?preview=true", json=GOOD, headers=headers)
+        assert answer.status_code == 200
+        assert answer.content.startswith(
+            b'{"accepted":true,"estimatedCost":5802.5,"fee":1,"reserved":{"cash":5803.5,"shares":0},"checks":[{"code":'
+        )
+        assert all(check["passed"] and check["text"] for check in answer.json()["checks"])
+        assert (await client.get("/account")).content == before
+        assert (await client.get("/orders")).json()["orders"] == []
+        wanted = {"orderType": "sell", "type": "MARKET", "symbol": "AAPL", "quantity": 10_001}
+        refused = (await client.post("/orders?preview=true", json=wanted)).json()
+        assert (refused["accepted"], refused["estimatedCost"]) == (False, 5_802_580.2)
+        assert refused["reserved"] == {"cash": 0, "shares": 10_001}
+        (failed,) = [check for check in refused["checks"] if not check["passed"]]
+        assert (failed["code"], failed["details"]["available"]) == ("shares_insufficient", 10_000)
+        assert (await client.post("/orders?preview=true", json={**GOOD, "quantity": 0})).status_code == 422
+        placed = await client.post("/orders?preview=false", json=GOOD, headers=headers)
+        assert (placed.status_code, "idempotent-replayed" in placed.headers) == (201, False)
+
+
+async def test_what_an_account_has(home: House) -> None:
+    async with home.client() as client, home.client(None, "back_office") as staff:
+        await client.post("/orders", json={**GOOD, "amount": "580.1"})
+        await client.post("/orders", json={**GOOD, "orderType": "sell", "amount": 590})
+        account = await client.get("/account")
+        assert account.content == (
+            b'{"accountId":1,"status":"active","cash":{"available":9994198,"reserved":5802,"unsettled":0},'
+            b'"buyingPower":9994198,"openOrders":2}'
+        )
+        positions = (await client.get("/positions")).json()["positions"]
+        assert {"symbol": "AAPL", "quantity": 10_000, "available": 9_990, "reserved": 10, "unsettled": 0} in positions
+        assert [row["symbol"] for row in positions] == sorted(row["symbol"] for row in positions)
+        assert (await staff.get("/account?accountId=1")).content == account.content
+        assert (await staff.get("/positions?accountId=1")).json()["positions"] == positions
+        for path in ("/account", "/positions"):
+            assert (await staff.get(path)).json()["code"] == "account_required"
+            assert (await staff.get(f"{path}?accountId=99")).json()["code"] == "account_unknown"
+            assert (await client.get(f"{path}?accountId=2")).json()["code"] == "account_unknown"
+            assert (await client.get(f"{path}?accountId=x")).json()["code"] == "parameter_invalid"
+            assert (await client.get(f"{path}?account=1")).json()["code"] == "parameter_invalid"
 
 
 @pytest.mark.parametrize("order_id", ["x", "01890000-0000-7000-8000-000000000001"])

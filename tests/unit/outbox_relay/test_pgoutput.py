@@ -36,7 +36,8 @@ def test_a_transaction() -> None:
     columns = ("id", "payload", "note")
     assert pgoutput.message(made.begin(10, at_ns, 77)) == Begin(10, at_ns, 77)
     assert pgoutput.message(made.relation(5, "public", "outbox", columns)) == Relation(5, "public", "outbox", columns)
-    assert pgoutput.message(made.insert(5, ("1", "é" * 100_000, None))) == Insert(5, ("1", "é" * 100_000, None))
+    large = ("é" * 1_000_000).encode()
+    assert pgoutput.message(made.insert(5, (b"1", large, None))) == Insert(5, (b"1", large, None))
     assert pgoutput.message(made.commit(10, 12, at_ns)) == Commit(10, 12, at_ns)
 
 
@@ -47,20 +48,20 @@ def test_times_before_the_servers_epoch() -> None:
 def test_columns_are_found_by_name_whatever_their_order() -> None:
     for columns in (("id", "payload"), ("payload", "id")):
         relation = Relation(5, "public", "outbox", columns)
-        values = {"id": "1", "payload": "{}"}
+        values = {"id": b"1", "payload": b"{}"}
         insert = pgoutput.message(made.insert(5, [values[c] for c in columns]))
         assert isinstance(insert, Insert)
         assert pgoutput.row(relation, insert) == values
 
 
 def test_null_empty_and_unchanged_are_three_things() -> None:
-    insert = pgoutput.message(made.insert(5, (None, "", Unchanged.TOAST)))
-    assert insert == Insert(5, (None, "", Unchanged.TOAST))
+    insert = pgoutput.message(made.insert(5, (None, b"", Unchanged.TOAST)))
+    assert insert == Insert(5, (None, b"", Unchanged.TOAST))
 
 
 def test_a_row_that_does_not_fit_its_relation() -> None:
     with pytest.raises(ProtocolError, match="2 values for 1 columns"):
-        pgoutput.row(Relation(5, "public", "outbox", ("id",)), Insert(5, ("1", "2")))
+        pgoutput.row(Relation(5, "public", "outbox", ("id",)), Insert(5, (b"1", b"2")))
 
 
 @pytest.mark.parametrize(
@@ -81,9 +82,11 @@ def test_what_an_insert_only_reader_ignores(data: bytes, kind: str) -> None:
         (b"B\0\0", "cut at byte 3"),
         (b"R\0\0\0\5public", "without an end"),
         (b"R\0\0\0\5\xff\xfe\0", "not UTF-8"),
-        (struct.pack(">cIc", b"I", 5, b"K"), "an insert must bring a new row"),
+        (b"I\0\0", "cut: an insert of 3 bytes"),
+        (struct.pack(">cIcH", b"I", 5, b"K", 0), "an insert must bring a new row"),
+        (struct.pack(">cIcH", b"I", 5, b"N", 2) + b"n", "cut: 1 columns of 2"),
         (struct.pack(">cIcH", b"I", 5, b"N", 1) + b"b\0\0\0\1x", "binary values were not asked for"),
-        (struct.pack(">cIcH", b"I", 5, b"N", 1) + b"t\0\0\0\5abc", "cut: a value ends at byte 12 of 10"),
+        (struct.pack(">cIcH", b"I", 5, b"N", 1) + b"t\0\0\0\5abc", "cut: a value ends at byte 18 of 16"),
     ],
 )
 def test_a_clear_error(data: bytes, says: str) -> None:

@@ -14,36 +14,41 @@ from infra.bus import BusError, Message
 from infra.bus_memory import MemoryBus, MemoryProducer
 from infra.clock import ManualClock
 from infra.contracts import Headers, Topic
-from infra.outbox import OutboxRow
-from infra.telemetry import OUTBOX_PUBLISHED
+from infra.outbox import OutboxRow, record_of
+from infra.telemetry import OUTBOX_LAG_SECONDS, OUTBOX_OUTSTANDING, OUTBOX_PUBLISHED, RELAY_INTERRUPTIONS
 from outbox_relay import relay as relay_module
 from outbox_relay.app import assemble
-from outbox_relay.relay import Entry, Progress, Relay, Source
+from outbox_relay.relay import Entry, Progress, Relay, Source, Step
 from outbox_relay.source_memory import MemoryReader
 
 TOPIC = "things"
 DEADLINE_S = 10.0
 
 
+def acknowledge(progress: Progress, step: Step) -> None:
+    step.done_ns = 1
+    progress.settled()
+
+
 def test_only_the_contiguous_prefix_is_confirmed() -> None:
     progress = Progress()
     first, second, third = [progress.sent(position) for position in (10, 20, 30)]
-    progress.acknowledged(second)
+    acknowledge(progress, second)
     assert (progress.confirmable, progress.outstanding) == (None, 3)
-    progress.acknowledged(first)
+    acknowledge(progress, first)
     assert (progress.confirmable, progress.outstanding) == (20, 1)
-    progress.acknowledged(third)
+    acknowledge(progress, third)
     assert (progress.confirmable, progress.outstanding) == (30, 0)
 
 
 def test_a_transaction_is_confirmed_whole() -> None:
     progress = Progress()
     rows = [progress.sent(None) for _ in range(3)]
-    progress.acknowledged(rows[0])
-    progress.acknowledged(rows[1])
+    acknowledge(progress, rows[0])
+    acknowledge(progress, rows[1])
     progress.passed(40)
     assert progress.confirmable is None
-    progress.acknowledged(rows[2])
+    acknowledge(progress, rows[2])
     assert progress.confirmable == 40
 
 
@@ -71,7 +76,7 @@ def test_no_order_of_acknowledgements_confirms_too_much_or_too_little(
     random.shuffle(order)  # type: ignore[attr-defined]
     done: set[int] = set()
     for number in order:
-        progress.acknowledged(steps[number])
+        acknowledge(progress, steps[number])
         done.add(number)
         prefix = next((i for i in range(len(steps)) if i not in done), len(steps))
         assert progress.confirmable == next((end for end in reversed(ends[:prefix]) if end is not None), None)
@@ -199,7 +204,7 @@ async def test_a_slow_bus_stops_the_reading() -> None:
             self.inner = inner
 
         async def entries(self, wait_s: float) -> list[Entry]:
-            fresh = [Entry(row, n) for n, row in outbox.unpublished(len(given), 5)]
+            fresh = [Entry(record_of(row), n) for n, row in outbox.unpublished(len(given), 5)]
             given.extend(entry.position or 0 for entry in fresh)
             await asyncio.sleep(0)
             return fresh
@@ -248,6 +253,7 @@ async def test_lost_connections_are_waited_out(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(relay_module, "RETRY_S_FIRST", 0.001)
     bus, reader = things(), MemoryReader(Outbox(3))
     attempts: list[int] = []
+    interruptions = RELAY_INTERRUPTIONS._value.get()
 
     @contextlib.asynccontextmanager
     async def opened(stop: asyncio.Event) -> AsyncIterator[Source | None]:
@@ -258,12 +264,13 @@ async def test_lost_connections_are_waited_out(monkeypatch: pytest.MonkeyPatch) 
             yield source
 
     relay = Relay(bus, opened, ManualClock())
-    service = assemble(relay)
+    service = assemble([relay], {})
     assert not service.ready["streaming"]()
     async with running(relay):
         await until(lambda: reader.confirmed == 3)
         assert service.ready["streaming"]()
     assert len(attempts) == 4
+    assert RELAY_INTERRUPTIONS._value.get() == interruptions + 3
     assert not service.ready["streaming"]()
 
 
@@ -287,3 +294,33 @@ async def test_what_was_handed_over_before_a_stop_is_confirmed() -> None:
     stop.set()
     await asyncio.wait_for(task, DEADLINE_S)
     assert len(await published(bus)) == reader.confirmed
+
+
+async def test_the_lag_is_measured_to_the_acknowledgement() -> None:
+    bus, clock = things(), ManualClock()
+    written_ns = clock.now_ns() - 2_500_000_000
+    source = OneRow(Entry(record_of(OutboxRow("id", TOPIC, "key", "Thing", "{}", "", "")), 1, written_ns))
+    lag_s = OUTBOX_LAG_SECONDS._sum.get()
+
+    @contextlib.asynccontextmanager
+    async def opened(stop: asyncio.Event) -> AsyncIterator[Source | None]:
+        yield source
+
+    async with running(Relay(bus, opened, clock)):
+        await until(lambda: source.confirmed == 1)
+    assert OUTBOX_LAG_SECONDS._sum.get() == pytest.approx(lag_s + 2.5)
+    assert OUTBOX_OUTSTANDING._value.get() == 0
+
+
+class OneRow:
+    def __init__(self, entry: Entry) -> None:
+        self.left = [entry]
+        self.confirmed = 0
+
+    async def entries(self, wait_s: float) -> list[Entry]:
+        given, self.left = self.left, []
+        await asyncio.sleep(0)
+        return given
+
+    async def confirm(self, position: int) -> None:
+        self.confirmed = position

@@ -99,7 +99,7 @@ def test_what_is_available_counts_only_what_the_limit_reaches() -> None:
 
 def test_shrinking_keeps_the_place_and_removing_leaves_the_others() -> None:
     book = made((1, "BUY", 10, 100), (2, "BUY", 10, 100), (3, "BUY", 10, 100))
-    book.shrink(1, 4)
+    book.resize(1, 4)
     book.remove(2)
     assert 2 not in book
     assert book.take("SELL", 9, 20, None) == [Fill(1, 9, 4, 100), Fill(3, 9, 10, 100)]

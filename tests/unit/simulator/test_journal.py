@@ -11,6 +11,7 @@ import pytest
 from exchange_gateway.simulator.desk import Desk
 from exchange_gateway.simulator.drop_copy import DropCopy
 from exchange_gateway.simulator.journal import Journal, JournalError
+from exchange_gateway.simulator.journal_reader import read_all
 from exchange_gateway.simulator.messages import Cancel, Numbered, Replace, VenueError
 from exchange_gateway.simulator.venue import Venue
 from infra.clock import ManualClock
@@ -234,3 +235,85 @@ def test_a_batch_is_one_write_and_every_order_has_its_own_outcome(
         "duplicate_cl_ord_id",
         2,
     ]
+
+
+def life_of(house: House) -> list[str]:
+    return [numbered.report.exec_id for numbered in house.sent]
+
+
+def test_a_venue_that_forgets_keeps_its_journal_aside_and_never_a_session_twice(tmp_path: Path) -> None:
+    first = House(tmp_path).open(SESSION)
+    trade_a_while(first)
+    first.desk.forget()
+    assert first.desk.venue.total() == first.desk.drop_copy.last_n == 0
+    with pytest.raises(AssertionError):
+        first.desk.assign_session(SESSION, NOW)
+    first.venue = first.desk.venue
+    first.open(SESSION + 1)
+    assert isinstance(first.order("BUY 5 @ 1001", "day"), list), "the ClOrdID is free again"
+    first.killed()
+    assert (tmp_path / f"forgotten-{SESSION}" / f"{SESSION}.jsonl").exists()
+    second = House(tmp_path)
+    assert second.venue.session == SESSION + 1
+    assert second.venue.total() == 1
+    assert [r.exec_id for entry in read_all(tmp_path) for r in entry.reports] == life_of(first)
+    second.killed()
+
+
+def test_killed_while_it_forgets_the_venue_has_forgotten(tmp_path: Path) -> None:
+    house = House(tmp_path).open(SESSION)
+    trade_a_while(house)
+    house.desk.close(NOW)
+    house.open(SESSION + 1)
+    house.killed()
+    aside = tmp_path / f"forgotten-{SESSION + 1}"
+    aside.mkdir()
+    (tmp_path / f"{SESSION}.jsonl").rename(aside / f"{SESSION}.jsonl")
+    second = House(tmp_path)
+    assert second.venue.total() == 0
+    assert second.venue.session == SESSION + 1
+    assert sorted(path.name for path in aside.iterdir()) == [f"{SESSION}.jsonl", f"{SESSION + 1}.jsonl"]
+    second.killed()
+
+
+def test_a_checker_reads_every_report_once_also_of_carried_orders(tmp_path: Path) -> None:
+    house = House(tmp_path, sessions_kept=1).open(SESSION)
+    house.order("BUY 10 @ 990 GTC", "gtc")
+    house.desk.close(NOW)
+    house.open(SESSION + 1)
+    house.desk.cancel("gtc", Cancel(cl_ord_id="out"))
+    found = list(read_all(tmp_path))
+    assert [entry.kind for entry in found] == ["carried", "open", "cancel"]
+    assert [entry.terms is not None for entry in found] == [True, False, False]
+    assert [r.exec_type for entry in found for r in entry.reports] == ["NEW", "CANCELED"]
+    house.killed()
+
+
+def test_busts_corrections_and_strays_are_there_again(tmp_path: Path) -> None:
+    first = House(tmp_path).open(SESSION)
+    first.order("BUY 60 @ 1001", "a")
+    first.order("BUY 60 @ 1001", "b")
+    fills = [n.report.exec_id for n in first.sent if n.report.exec_type == "TRADE"]
+    first.desk.bust(fills[0])
+    first.desk.correct(fills[1], 30, 1001 * CENT)
+    first.desk.overfill("a", 2, 1001 * CENT)
+    first.desk.stray(terms("SELL 7 MARKET", "stray"), 1001 * CENT)
+    first.desk.halt("AAA")
+    before = remembered(first)
+    first.killed()
+    journal, venue, drop_copy = Journal(tmp_path, 3, 0), Venue(), DropCopy()
+    journal.restore(venue, drop_copy)
+    again = House.__new__(House)
+    again.venue, again.drop_copy = venue, drop_copy
+    assert remembered(again) == before
+    journal.close()
+
+
+def test_before_its_first_session_nothing_is_taken_and_nothing_recorded(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    house.desk.assign_session(SESSION, NOW)
+    with pytest.raises(VenueError) as refused:
+        house.order("BUY 10 @ 990", "a")
+    assert (refused.value.status, refused.value.code) == (503, "unavailable")
+    assert house.venue.find("a") is None
+    house.killed()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -162,3 +163,21 @@ def test_a_session_number_is_new_even_without_memory_and_when_the_clock_went_bac
     last: int, now_s: int, expected: int
 ) -> None:
     assert next_session(last, now_s * NS_PER_S + 5) == expected
+
+
+async def test_a_venue_that_loses_its_memory_plays_its_pass_again_under_a_new_number() -> None:
+    exchange = Exchange(replace(FAST, loops=1, frame_ticks_max=8))
+    reader = exchange.feed.join(None, None)
+    running = asyncio.create_task(exchange.replay.run(exchange.stop))
+    await exchange.until(lambda: exchange.feed.sessions() and exchange.feed.sessions()[0]["ticks"] > 0)
+    exchange.replay.begin_anew()
+    assert exchange.desk.venue.total() == 0
+    assert not exchange.replay.is_open()
+    await exchange.until(lambda: [s["open"] for s in exchange.feed.sessions()] == [False, False])
+    exchange.stop.set()
+    await asyncio.wait_for(running, 5)
+    broken, whole = exchange.feed.sessions()
+    assert broken["ticks"] < whole["ticks"] == ROWS
+    assert whole["session"] > broken["session"]
+    statuses = [f["status"]["kind"] for f in told(reader) if f["type"] == "status"]
+    assert statuses == ["open", "close", "open", "close"]

@@ -193,3 +193,47 @@ def test_from_any_place_every_tick_comes_once(first: int, frame: int) -> None:
     frames = drain(Reader(ring, session, after))
     seen: Seen = [(f["session"], t["q"]) for f in frames if f["type"] == "ticks" for t in f["ticks"]]
     assert seen == everything[first:]
+
+
+class TestHalts:
+    def told(self, reader: Reader) -> list[str]:
+        """As `words`, but every status with its symbol."""
+        return [
+            f"{f['status']['kind']} {f['status']['symbol']}" if f["type"] == "status" else f["type"]
+            for f in drain(reader)
+        ]
+
+    def ring(self) -> Ring:
+        ring = Ring(100)
+        opened(ring, S1)
+        publish(ring, 3)
+        return ring
+
+    def test_they_come_between_the_ticks_and_whoever_joins_later_is_told_how_it_stands(self) -> None:
+        ring = self.ring()
+        reader = Reader(ring, None, None)
+        ring.status("halt", "AAA", 1)
+        publish(ring, 1)
+        assert self.told(reader) == ["instruments", "open *", "halt AAA", "ticks"]
+        assert self.told(Reader(ring, None, None)) == ["instruments", "open *", "halt AAA"]
+        ring.status("resume", "AAA", 2)
+        assert self.told(reader) == ["resume AAA"]
+        assert self.told(Reader(ring, None, None)) == ["instruments", "open *", "resume AAA"]
+
+    def test_the_next_session_knows_of_none(self) -> None:
+        ring = self.ring()
+        ring.status("halt", "AAA", 1)
+        ring.close(2)
+        opened(ring, S2)
+        assert self.told(Reader(ring, None, None)) == ["instruments", "open *"]
+
+    def test_one_that_falls_behind_is_told_how_it_stands(self) -> None:
+        ring = self.ring()
+        reader = Reader(ring, None, None)
+        drain(reader)
+        ring.status("halt", "AAA", 1)
+        for _ in range(40):
+            publish(ring, 5)
+        told = self.told(reader)
+        assert told[:2] == ["gap", "halt AAA"]
+        assert set(told[2:]) == {"ticks"}
