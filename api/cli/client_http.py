@@ -58,8 +58,9 @@ class Api:
     def close(self) -> None:
         self._http.close()
 
-    def get(self, path: str, **query: str | None) -> Any:
-        return self._asked("GET", path, params={name: value for name, value in query.items() if value is not None})
+    def get(self, path: str, timeout_s: float = TIMEOUT_S, **query: str | None) -> Any:
+        said = {name: value for name, value in query.items() if value is not None}
+        return self._asked("GET", path, params=said, timeout=timeout_s)
 
     def post(self, path: str, body: Mapping[str, Any], key: str | None = None, timeout_s: float = TIMEOUT_S) -> Any:
         headers = {} if key is None else {"idempotency-key": key}

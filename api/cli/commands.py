@@ -132,7 +132,7 @@ def rebuild(
     if not check:
         raise typer.BadParameter("an order is never overwritten; say --check to compare", param_hint="--check")
     here: Session = context.obj
-    found = here.api.post("/ops/orders/rebuild?check=true", {}, timeout_s=operators.LONG_TIMEOUT_S)
+    found = here.api.get("/ops/orders/rebuild", timeout_s=operators.LONG_TIMEOUT_S, check="true")
     here.print(found if here.as_json else found["differences"], show.DIFFERENCE_COLUMNS)
     if found["differences"]:
         raise typer.Exit(EXIT_REFUSED)

@@ -20,12 +20,14 @@ from exchange_gateway.orders.outcome import HELD_BACK, Answer
 from exchange_gateway.orders.ports import Venue
 from exchange_gateway.orders.wire import CancelRequest, NewOrder, ReplaceRequest, StatusRequest, asked_as, request_of
 from exchange_gateway.venue import FINAL_STATUSES, VenueAway
-from infra.clock import Clock
+from infra.clock import NS_PER_S, Clock
 from infra.contracts import NOT_AFTER_PASSED, SWITCHED_OFF, Command, Reason, ReportSource, Switch
 
 Pause = Callable[[float], Awaitable[None]]
 # (symbol, account) → the kill switch that forbids most for them now, or None.
 StrictestSwitch = Callable[[str, int], Switch | None]
+# The venue's session (Unix seconds of its start), 0 before one was named.
+PresentSession = Callable[[], int]
 
 FIRST_PAUSE_S = 0.05
 PAUSE_S_MAX = 1.0
@@ -59,6 +61,10 @@ class Verdict:
     attempts: int
 
 
+class HeldBack(VenueAway):
+    """The breaker did not let the request through: worth another try as soon as it closes."""
+
+
 class Withheld(Exception):
     """The command may not be sent, for this reason."""
 
@@ -74,6 +80,7 @@ class Delivery:
         self,
         venue: Venue,
         switch_of: StrictestSwitch,
+        session_of: PresentSession,
         clock: Clock,
         random: Random,
         limits: Limits,
@@ -81,6 +88,7 @@ class Delivery:
     ) -> None:
         self._venue = venue
         self._switch_of = switch_of
+        self._session_of = session_of
         self._clock = clock
         self._random = random
         self._limits = limits
@@ -126,6 +134,8 @@ class Delivery:
         first = command.kind in ("submit", "submit_again")
         if first and command.not_after_ns is not None and self._clock.now_ns() > command.not_after_ns:
             raise Withheld(NOT_AFTER_PASSED, "the time until which the order may first be sent has passed")
+        if first and command.tif == "DAY" and command.requested_ns < self._session_of() * NS_PER_S:
+            raise Withheld(NOT_AFTER_PASSED, "the session for which the order was placed is over")
         switch = self._switch_of(command.symbol, command.account_id)
         if switch is None or switch.mode == "normal":
             return
@@ -144,7 +154,7 @@ class Delivery:
             tries += 1
             answer = await self._call(errand.command)
             if answer == HELD_BACK:
-                raise VenueAway("the circuit breaker is open")
+                raise HeldBack("the circuit breaker is open")
             errand.attempts += 1
             return answer
 

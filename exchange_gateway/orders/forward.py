@@ -8,11 +8,13 @@ left it. Questions go through, they change nothing.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Protocol
 
+import msgspec
 import structlog
 
-from exchange_gateway.orders.deliver import Delivery, Errand, Verdict, reported
+from exchange_gateway.orders.deliver import Delivery, Errand, HeldBack, Verdict, reported
 from exchange_gateway.orders.opened import Opened, submit_of
 from exchange_gateway.orders.parked import Parked, Stuck
 from exchange_gateway.orders.ports import Told
@@ -32,7 +34,7 @@ class Patience(Protocol):
     """How trouble that may pass is waited out. Both raise `infra.worker.Stopping` when the process stops."""
 
     async def for_venue(self, tries: int) -> None:
-        """Until another try at the venue is worth it."""
+        """Until another try at the venue is worth it; `tries` failed in a row, 0 when the breaker forbade the last."""
         ...
 
     async def insist(self, step: Callable[[], Awaitable[None]]) -> None:
@@ -83,8 +85,8 @@ class Forward:
             try:
                 return await self._delivery.deliver(errand)
             except VenueAway as error:
-                log.info("waiting_for_the_venue", order_id=errand.command.order_id, error=str(error))
-            tries += 1
+                log.debug("waiting_for_the_venue", order_id=errand.command.order_id, error=str(error))
+                tries = 0 if isinstance(error, HeldBack) else tries + 1
             await self._patience.for_venue(tries)
 
     async def _tell(self, opened: Opened, command: Command, verdict: Verdict) -> None:
@@ -111,14 +113,22 @@ class Forward:
         return Park(opened.message, code, text)
 
     async def _blocked(self, opened: Opened, stuck: Stuck) -> Park | None:
-        if opened.command is not None and opened.kind == "cancel" and stuck.unsent_submit is not None:
-            text = f"canceled while its submit was parked ({stuck.place}), which can never have been sent"
-            await self._say(opened, stuck.unsent_submit, "not_sent", Reason(BLOCKED_BY, text))
-            return None
+        command = opened.command
+        if command is not None and command.kind == "cancel" and stuck.unsent_submit is not None:
+            submit = msgspec.structs.replace(command, kind="submit", cl_ord_id=stuck.unsent_submit, orig_cl_ord_id=None)
+            if await self._is_nowhere(submit):
+                text = f"canceled while its submit was parked ({stuck.place}) and had never been sent"
+                await self._say(replace(opened, command=submit), submit.cl_ord_id, "not_sent", Reason(BLOCKED_BY, text))
+                return None
         text = f"an earlier command of the order is parked: {stuck.place}"
         if opened.cl_ord_id:
             await self._say(opened, opened.cl_ord_id, "not_sent", Reason(BLOCKED_BY, text))
         return Park(opened.message, BLOCKED_BY, text)
+
+    async def _is_nowhere(self, submit: Command) -> bool:
+        """A submit that nobody could read was not sent by us; that none was before it, only the venue can say."""
+        found = await self._delivered(Errand(msgspec.structs.replace(submit, kind="query")))
+        return found.answer.outcome == "not_found"
 
     async def _say(
         self,

@@ -12,6 +12,7 @@ from exchange_gateway.orders.outcome import HELD_BACK, Answer
 from exchange_gateway.orders.ports import Venue
 from exchange_gateway.orders.wire import CancelRequest, NewOrder, ReplaceRequest
 from infra.clock import Clock, wait
+from infra.contracts import Reason
 from infra.telemetry import VENUE_BREAKER_OPEN
 
 log = structlog.get_logger(__name__)
@@ -67,12 +68,12 @@ class Guarded:
         let = self._breaker.asked(self._clock.monotonic_s())
         if let is None:
             return [HELD_BACK] * size
-        self._move(let)
+        self._move(let, None)
         answers: list[Answer] = []
         try:
             answers = await request()
         finally:
-            self._move(self._after(answers))
+            self._move(self._after(answers), answers[0].reason if answers else None)
         return answers
 
     def _after(self, answers: list[Answer]) -> Breaker:
@@ -83,11 +84,11 @@ class Guarded:
         pauses_s = [answer.retry_after_s for answer in answers if answer.retry_after_s]
         return after.held(now_s, max(pauses_s)) if pauses_s else after
 
-    def _move(self, after: Breaker) -> None:
+    def _move(self, after: Breaker, why: Reason | None) -> None:
         before, self._breaker = self._breaker, after
         if before.state == after.state:
             return
-        log.warning("venue_breaker", state=after.state, before=before.state)
+        log.warning("venue_breaker", state=after.state, before=before.state, why=why and f"{why.code}: {why.text}")
         VENUE_BREAKER_OPEN.set(after.state != "closed")
         self._changed.set()
         self._changed = asyncio.Event()

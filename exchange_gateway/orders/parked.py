@@ -10,8 +10,8 @@ from infra.contracts import ORDERS
 
 @dataclass(slots=True)
 class Stuck:
-    """Why an order is parked. `place` is that of its first parked message; `unsent_submit` its submit's ClOrdID, when
-    that is the message and it can never have been sent. `indexed`: the index of dead letters knows of it."""
+    """Why an order is parked. `place` is that of its first parked message; `unsent_submit` the ClOrdID of its submit,
+    when that is the message and nobody can have sent it. `indexed`: the index of dead letters knows of it."""
 
     place: str
     unsent_submit: str | None = None

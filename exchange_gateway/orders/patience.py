@@ -37,11 +37,11 @@ class Waiting:
             raise VenueAway("the process stops; the command comes again")
 
     async def for_venue(self, tries: int) -> None:
-        """An open breaker says when another try is worth it; otherwise it is tried ever more rarely."""
+        """The closing of the breaker is the sign for all who wait for it; otherwise it is tried ever more rarely."""
         self._check()
-        if self._venue.closed:
+        if self._venue.closed and tries:
             await wait(self._stop, full_jitter_s(tries, FIRST_PAUSE_S, PAUSE_S_MAX, self._random))
-        else:
+        elif not self._venue.closed:
             await self._venue.wait_for_change(PAUSE_S_MAX)
         self._check()
 

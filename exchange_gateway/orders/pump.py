@@ -17,7 +17,7 @@ import structlog
 
 from exchange_gateway.orders.opened import Opened, opened
 from exchange_gateway.orders.window import Window
-from infra.bus import Bus, Message, Offsets, Producer, Subscription, TopicPartition
+from infra.bus import Bus, BusError, Message, Offsets, Producer, Subscription, TopicPartition
 from infra.clock import NS_PER_MS, Clock
 from infra.contracts import ORDERS
 from infra.dlq.park import Park, park
@@ -85,7 +85,7 @@ class Pump:
         self._insist = insist
         self._windows: dict[TopicPartition, Window[_Task]] = {}
         self._lanes: dict[str, deque[_Task]] = {}
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], None] = {}
         self._moved = asyncio.Event()
         self._committed_s = clock.monotonic_s()
         self._failure: Exception | None = None
@@ -102,9 +102,10 @@ class Pump:
                 log.info("stopped_with_commands_unfinished", orders=len(self._lanes))
             await self._finish(subscription)
         finally:
-            for lane in self._running:
+            lanes = list(self._running)
+            for lane in lanes:
                 lane.cancel()
-            await asyncio.gather(*self._running, return_exceptions=True)
+            await asyncio.gather(*lanes, return_exceptions=True)
             await subscription.close()
 
     async def _follow(self, subscription: Subscription) -> None:
@@ -176,8 +177,8 @@ class Pump:
                     continue
                 self._lanes[name] = deque([task])
                 running = asyncio.create_task(self._lane(name), name=f"order {name}")
-                self._running.add(running)
-                running.add_done_callback(self._running.discard)
+                self._running[running] = None
+                running.add_done_callback(self._running.pop)
 
     async def _lane(self, name: str) -> None:
         """The commands of one order, to the last that is there. When the process stops they come again."""
@@ -221,4 +222,7 @@ class Pump:
     async def _finish(self, subscription: Subscription) -> None:
         if self._running:
             await asyncio.wait(self._running, timeout=FINISH_S_MAX)
-        await self._commit(subscription)
+        try:
+            await self._commit(subscription)
+        except BusError as error:
+            log.warning("not_committed_at_the_end", error=str(error))  # what is done comes again, and is found done

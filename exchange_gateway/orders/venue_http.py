@@ -24,6 +24,10 @@ P = TypeVar("P")
 # The transport's limits are per phase; a body that drips slowly would never end without this one.
 ANSWER_S_MAX = 5.0
 
+# Servers close what is idle for 5 s (uvicorn's default); a request on a connection that is just being closed has an
+# unknown end.
+KEEP_ALIVE_S = 3.0
+
 # Raised before a byte of the request has left. Everything else may have been sent.
 _NOT_SENT = (
     httpx.ConnectError,
@@ -42,7 +46,9 @@ def reach_of(error: BaseException) -> Reach:
 def venue_transport(sends_max: int) -> httpx.AsyncHTTPTransport:
     """Connections for `sends_max` requests at one time, and one more for the books."""
     connections = sends_max + 1
-    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+    limits = httpx.Limits(
+        max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=KEEP_ALIVE_S
+    )
     return httpx.AsyncHTTPTransport(limits=limits, trust_env=False)
 
 

@@ -27,6 +27,10 @@ class Market:
         self._ended_session = 0
         self.session = 0
 
+    def ready(self) -> bool:
+        """The topic was read to the end that it had when the reading began."""
+        return self._known.is_set()
+
     async def follow(self, stop: asyncio.Event) -> None:
         await insisting(MARKET_STATUS, self._follow, stop)
 

@@ -75,7 +75,6 @@ class Snapshots:
 
     async def run(self, stop: asyncio.Event) -> None:
         self._running = True
-        following = asyncio.ensure_future(self._market.follow(stop))
         try:
             await self._market.wait_until_known(stop)
             await self._one("start", stop)
@@ -84,8 +83,6 @@ class Snapshots:
                 if not stop.is_set():
                     await self._one("session_end" if ended else "interval", stop)
         finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
             self._running = False
 
     async def _one(self, why: Why, stop: asyncio.Event) -> None:

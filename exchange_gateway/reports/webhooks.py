@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import structlog
 from fastapi import APIRouter, Request, Response
+from starlette.requests import ClientDisconnect
 
 from exchange_gateway.reports.publish import StatusPublisher
 from exchange_gateway.reports.signature import ID, WINDOW_S, BadSignature, verify
@@ -52,7 +53,10 @@ def routes(publisher: StatusPublisher, keys: Sequence[bytes], clock: Clock) -> A
 
     @router.post("/webhooks", status_code=204, response_class=Response)
     async def take(request: Request) -> Response:
-        body = await _body(request)
+        try:
+            body = await _body(request)
+        except ClientDisconnect:
+            return _refusal(400, "cut_off", "the request ended before its body did")
         if body is None:
             return _refusal(413, "too_large", f"a webhook has at most {BODY_BYTES_MAX} bytes")
         now_s = clock.now_ns() // NS_PER_S

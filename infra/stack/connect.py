@@ -10,11 +10,15 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from string import Template
 
+import psycopg
+
 from infra.stack import own
+from infra.stack.errors import StackError
 from infra.stack.install import Say, complete, fresh_folder, locked, need, require_space, run
 from infra.stack.layout import Cache, Layout
 from infra.stack.processes import Programs
@@ -24,6 +28,8 @@ POM = Path(__file__).with_name("debezium-pom.xml")
 CONFIGURATION = Path(__file__).parents[1] / "deploy" / "debezium"
 INSTALL_BYTES_MIN = 256 * (1 << 20)
 PATIENCE_S = 15
+DEADLINE_S = 90
+READING = "SELECT FROM pg_replication_slots WHERE slot_name = 'outbox_debezium' AND active"
 
 
 def installed(cache: Cache, say: Say) -> Path:
@@ -47,10 +53,10 @@ def is_installed(cache: Cache) -> bool:
 def running(
     programs: Programs, jars: Path, settings: StackSettings, rest_port: int, **overrides: str
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker with the connector for the length of a block; its log is beside those of the stack. `overrides` are
-    properties of the connector, dots written as two underscores."""
+    """A worker whose connector reads the log, for the length of a block; its own log is beside those of the stack.
+    `overrides` are properties of the connector, dots written as two underscores."""
     layout = Layout(settings.infra.run_dir)
-    files = [_filled(name, layout, settings, rest_port) for name in ("worker.properties", "connector.properties")]
+    files = [filled(name, layout, settings, rest_port) for name in ("worker.properties", "connector.properties")]
     with files[1].open("a", encoding="utf-8") as connector:
         connector.writelines(f"{name.replace('__', '.')}={value}\n" for name, value in overrides.items())
     main = ["org.apache.kafka.connect.cli.ConnectStandalone", *map(str, files)]
@@ -61,6 +67,7 @@ def running(
             [*args, "-cp", f"{jars}/*", *main], env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
     try:
+        _wait_reading(settings, layout, worker)
         yield worker
     finally:
         worker.send_signal(signal.SIGTERM)
@@ -71,7 +78,18 @@ def running(
             worker.wait()
 
 
-def _filled(name: str, layout: Layout, settings: StackSettings, rest_port: int) -> Path:
+def _wait_reading(settings: StackSettings, layout: Layout, worker: subprocess.Popen[bytes]) -> None:
+    """What commits before its slot is there is not published."""
+    deadline_s = time.monotonic() + DEADLINE_S
+    with psycopg.connect(settings.infra.dsn("orders"), autocommit=True) as connection:
+        while connection.execute(READING).fetchone() is None:
+            if worker.poll() is not None or time.monotonic() > deadline_s:
+                tail = layout.log_of("connect").read_text(encoding="utf-8", errors="replace")[-3000:]
+                raise StackError(f"Debezium does not read the log; Kafka Connect says:\n{tail}")
+            time.sleep(0.1)
+
+
+def filled(name: str, layout: Layout, settings: StackSettings, rest_port: int) -> Path:
     infra = settings.infra
     text = Template((CONFIGURATION / name).read_text(encoding="utf-8")).substitute(
         BOOTSTRAP=infra.bootstrap,

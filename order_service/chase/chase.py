@@ -74,9 +74,9 @@ class Chase:
         if after is order:
             return step
         trace = traceparent_of(None, self._ids)
-        change = Change(type=_name(order, after, step), cause=NAME, event_id=str(self._ids.uuid7()), traceparent=trace)
+        change = Change(type=_name(order, after, step), cause=NAME, event_id=self._ids.text7(), traceparent=trace)
         after = unit.record(after, change)
-        event_id = str(self._ids.uuid7())
+        event_id = self._ids.text7()
         if isinstance(step, Ask):
             unit.command(commands.query(after, step.request, event_id, now_us), trace)
         elif isinstance(step, SendAgain):

@@ -51,6 +51,21 @@ class Execution:
         """What the same execution told again must say again."""
         return self.kind, self.exec_ref_id, self.last_qty, self.last_micros
 
+    def of_order(self, account_id: int, symbol: str, side: str) -> Execution:
+        """The same one, as that of an order which is known."""
+        return Execution(
+            key=self.key,
+            kind=self.kind,
+            account_id=account_id,
+            symbol=symbol,
+            side=side,
+            last_qty=self.last_qty,
+            last_micros=self.last_micros,
+            transact_ns=self.transact_ns,
+            source=self.source,
+            exec_ref_id=self.exec_ref_id,
+        )
+
     @property
     def fill_id(self) -> str:
         """The ExecID of the fill that this is, or is about."""

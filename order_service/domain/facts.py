@@ -7,9 +7,12 @@ quantities (a fill, its bust or its correction, each once) is worked out from th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
-from order_service.domain.doubt import Doubt, doubt_of, doubted, is_note, request_in_doubt
+from order_service.domain.doubt import Doubt, doubt_of, is_note, request_in_doubt
 from order_service.domain.lifecycle import ENDS, FINAL, OURS, TABLE, Event, status_of
 from order_service.domain.order import Order, Outcome, Pending, Why
 
@@ -93,7 +96,7 @@ def apply(order: Order, fact: Fact, at_us: int) -> Order:
         case RequestRejected():
             after = _rejoined(order, fact.request, fact.reason)
         case NextAttempt():
-            after = replace(order, next_attempt_us=fact.at_us, reason=fact.reason or order.reason)
+            after = order.changed(next_attempt_us=fact.at_us, reason=fact.reason or order.reason)
         case Unknown():
             after = _unknown(order, fact)
         case Sent() if fact.request > 1:
@@ -102,7 +105,7 @@ def apply(order: Order, fact: Fact, at_us: int) -> Order:
             after = _sent(order, fact)
     if after == order:
         return order
-    return _next_version(_settled(after), order, at_us)
+    return _next_version(after, order, at_us, _settled(after))
 
 
 def cancel_requested(order: Order, request: int, at_us: int) -> Order:
@@ -110,7 +113,7 @@ def cancel_requested(order: Order, request: int, at_us: int) -> Order:
     assert not order.final
     assert order.pending is None
     assert request == order.requests + 1
-    return _next_version(replace(order, pending=Pending.CANCEL, requests=request), order, at_us)
+    return _next_version(order.changed(pending=Pending.CANCEL, requests=request), order, at_us)
 
 
 def replace_requested(order: Order, request: int, quantity: int, amount_micros: int | None, at_us: int) -> Order:
@@ -118,8 +121,8 @@ def replace_requested(order: Order, request: int, quantity: int, amount_micros: 
     assert not order.final
     assert order.pending is None
     assert request == order.requests + 1
-    asked = replace(
-        order, pending=Pending.REPLACE, requests=request, asked_quantity=quantity, asked_micros=amount_micros
+    asked = order.changed(
+        pending=Pending.REPLACE, requests=request, asked_quantity=quantity, asked_micros=amount_micros
     )
     return _next_version(asked, order, at_us)
 
@@ -137,10 +140,8 @@ def overfilled(order: Order) -> bool:
 
 def _reported(order: Order, report: Report) -> Order:
     standing = TABLE[order.standing, Event.SURFACED] if ended_by_us(order) else order.standing
-    after = TABLE[standing, report.event] if report.event else standing
-    told = replace(
-        order,
-        standing=after,
+    told = order.changed(
+        standing=TABLE[standing, report.event] if report.event else standing,
         outcome=Outcome.CONFIRMED,
         cum_qty=order.cum_qty + report.traded_qty,
         cum_notional_micros=order.cum_notional_micros + report.traded_notional_micros,
@@ -149,20 +150,19 @@ def _reported(order: Order, report: Report) -> Order:
     )
     if report.terms is not None:
         told = _replaced(told, report.terms, report.venue_seq)
-    told = replace(told, status=status_of(told.standing, told.cum_qty, told.quantity))
-    if told.status is not order.status or order.outcome is not Outcome.CONFIRMED:
-        # A note about a cancel or replace in doubt outlives what else happens to the order.
-        noted = order.reason if doubt_of(told) is not None else None
-        told = replace(told, reason=report.reason or noted)
     if told == order and order.venue_seq > 0:
         return order  # a report that says nothing new leaves no trace, whatever its number
-    return replace(told, venue_seq=max(order.venue_seq, report.venue_seq, 1))
+    status, reason = status_of(told.standing, told.cum_qty, told.quantity), order.reason
+    if status is not order.status or order.outcome is not Outcome.CONFIRMED:
+        # A note about a cancel or replace in doubt outlives what else happens to the order.
+        noted = reason if is_note(reason) and doubt_of(told.changed(status=status)) is not None else None
+        reason = report.reason or noted
+    return told.changed(status=status, reason=reason, venue_seq=max(order.venue_seq, report.venue_seq, 1))
 
 
 def _replaced(order: Order, terms: Terms, venue_seq: int) -> Order:
     if venue_seq > order.terms_seq:
-        order = replace(
-            order,
+        order = order.changed(
             quantity=terms.quantity,
             amount_micros=terms.amount_micros,
             cl_ord_id=terms.cl_ord_id,
@@ -176,37 +176,37 @@ def _sent(order: Order, sent: Sent) -> Order:
     """About the submit. Anything the exchange itself said is stronger than what the sender saw."""
     attempts = max(order.attempts, sent.attempts)
     if order.venue_seq > 0:
-        return replace(order, attempts=attempts)
+        return order.changed(attempts=attempts)
     if sent.outcome is Outcome.CONFIRMED and sent.event is None:
         standing = TABLE[order.standing, Event.SURFACED] if order.final else order.standing
         reason = order.reason if order.outcome is Outcome.CONFIRMED and standing is order.standing else None
-        return replace(order, standing=standing, outcome=Outcome.CONFIRMED, attempts=attempts, reason=reason)
+        return order.changed(standing=standing, outcome=Outcome.CONFIRMED, attempts=attempts, reason=reason)
     if order.outcome is Outcome.CONFIRMED and not order.final:
-        return replace(order, attempts=attempts)
+        return order.changed(attempts=attempts)
     if sent.event is not None:
         assert sent.event in OURS
         standing = TABLE[order.standing, sent.event]
         if standing is order.standing:
-            return replace(order, attempts=attempts)
-        return replace(order, standing=standing, outcome=sent.outcome, attempts=attempts, reason=sent.reason)
+            return order.changed(attempts=attempts)
+        return order.changed(standing=standing, outcome=sent.outcome, attempts=attempts, reason=sent.reason)
     if order.final or sent.outcome is order.outcome:
-        return replace(order, attempts=attempts)
-    return replace(order, outcome=sent.outcome, attempts=attempts, reason=sent.reason)
+        return order.changed(attempts=attempts)
+    return order.changed(outcome=sent.outcome, attempts=attempts, reason=sent.reason)
 
 
 def _unknown(order: Order, unknown: Unknown) -> Order:
     if unknown.request == 1:
         if not unknown.asked:
-            order = replace(order, attempts=max(order.attempts, unknown.attempts))
+            order = order.changed(attempts=max(order.attempts, unknown.attempts))
         if order.venue_seq > 0 or order.final or order.outcome is Outcome.CONFIRMED:
             return order
         if unknown.asked and order.outcome is not Outcome.UNKNOWN:
             return order  # a question about an order of which nothing is unknown
-        order = replace(order, outcome=Outcome.UNKNOWN)
+        order = order.changed(outcome=Outcome.UNKNOWN)
     elif order.standing in ENDS or order.pending is None or unknown.request != order.requests:
         return order
     if unknown.request != request_in_doubt(order):  # the submit comes first
-        return replace(order, next_attempt_us=order.next_attempt_us or unknown.next_us)
+        return order.changed(next_attempt_us=order.next_attempt_us or unknown.next_us)
     known = doubt_of(order)
     doubt = known or Doubt(request=unknown.request, sent_us=unknown.heard_us)
     if unknown.missed and known is not None and unknown.asked:
@@ -214,8 +214,8 @@ def _unknown(order: Order, unknown: Unknown) -> Order:
     elif not unknown.asked:
         doubt = doubt.sending_ended(unknown.heard_us)
     if doubt == known:
-        return replace(order, next_attempt_us=order.next_attempt_us or unknown.next_us)
-    return replace(order, next_attempt_us=unknown.next_us, reason=doubt.why(unknown.reason.code, unknown.reason.text))
+        return order.changed(next_attempt_us=order.next_attempt_us or unknown.next_us)
+    return order.changed(next_attempt_us=unknown.next_us, reason=doubt.why(unknown.reason.code, unknown.reason.text))
 
 
 def _request_sent(order: Order, sent: Sent) -> Order:
@@ -230,24 +230,30 @@ def _rejoined(order: Order, request: int, reason: Why | None) -> Order:
         return order  # an answer to an earlier request, or the order ended meanwhile
     if order.outcome is Outcome.UNKNOWN:
         reason = order.reason  # while the order itself is in doubt, that is what there is to know about it
-    return replace(_answered(order), reason=reason)
+    return _answered(order).changed(reason=reason)
 
 
 def _answered(order: Order) -> Order:
-    return replace(order, pending=None, asked_quantity=None, asked_micros=None)
+    return order.changed(**_ANSWERED)
 
 
-def _settled(order: Order) -> Order:
-    """What follows from standing and quantities. Nothing is open or chased once the order is final. A request is
-    awaited until it is answered or the order ended, but not by a fill: that may be busted, or the quantity replaced."""
+_ANSWERED: Mapping[str, Any] = {"pending": None, "asked_quantity": None, "asked_micros": None}
+
+
+def _settled(order: Order) -> dict[str, Any]:
+    """What follows from standing and quantities. Nothing is open once the order is final. A request is awaited, and
+    chased, until it is answered or the order ended, but not by a fill: that may be busted, or the quantity replaced."""
     status = status_of(order.standing, order.cum_qty, order.quantity)
-    order = replace(order, status=status, leaves_qty=0 if status in FINAL else order.quantity - order.cum_qty)
+    final = status in FINAL
+    follows: dict[str, Any] = {"status": status, "leaves_qty": 0 if final else order.quantity - order.cum_qty}
     if order.standing in ENDS:
-        order = _answered(order)
-    if doubted(order):
-        return order
-    return replace(order, next_attempt_us=None, reason=None if is_note(order.reason) else order.reason)
+        follows |= _ANSWERED
+    if order.standing in ENDS or (order.pending is None and order.outcome is not Outcome.UNKNOWN):
+        follows["next_attempt_us"] = None
+        if is_note(order.reason):
+            follows["reason"] = None
+    return follows
 
 
-def _next_version(after: Order, before: Order, at_us: int) -> Order:
-    return replace(after, version=before.version + 1, updated_us=max(at_us, before.updated_us))
+def _next_version(after: Order, before: Order, at_us: int, follows: Mapping[str, Any] = MappingProxyType({})) -> Order:
+    return after.changed(**follows, version=before.version + 1, updated_us=max(at_us, before.updated_us))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any
 
 from order_service.domain.lifecycle import FINAL, Status
@@ -110,6 +111,21 @@ class Order:
     def final(self) -> bool:
         return self.status in FINAL
 
+    def changed(self, **changes: Any) -> Order:
+        """`dataclasses.replace`, several times faster: a report makes some new values of its order, and orders have
+        many fields."""
+        new = object.__new__(Order)
+        for put, value in zip(_PUT_ALL, _values(self), strict=True):
+            put(new, value)
+        for name, value in changes.items():
+            _PUT[name](new, value)
+        return new
+
     def numbered(self, account_seq: int) -> Order:
         """The same change with its place in the account's sequence."""
-        return replace(self, account_seq=account_seq)
+        return self.changed(account_seq=account_seq)
+
+
+_values = attrgetter(*Order.__slots__)
+_PUT: Mapping[str, Callable[[Order, Any], None]] = {name: getattr(Order, name).__set__ for name in Order.__slots__}
+_PUT_ALL = tuple(_PUT.values())

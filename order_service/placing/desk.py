@@ -30,7 +30,7 @@ from order_service.placing.place import Asked, Done, PlaceOrder
 from order_service.placing.replace import ReplaceOrder
 from order_service.placing.writer import Writer
 from order_service.store.order_json import id_in, order_in
-from order_service.store.ports import OrderStore
+from order_service.store.ports import ConflictError, OrderStore
 from order_service.store.refusals import refusal, refuse
 from order_service.store.traces import traceparent_of
 from order_service.store.unit import Unit, Want
@@ -139,7 +139,7 @@ class Desk:
         ticket = checks.ticket(**wanted)
         if isinstance(ticket, Fault):
             raise refusal(ticket)
-        order_id, trace = str(self._ids.uuid7()), traceparent_of(traceparent, self._ids)
+        order_id, trace = self._ids.text7(), traceparent_of(traceparent, self._ids)
         return PlaceOrder(asker, account_id, order_id, ticket, key or order_id, request_hash(ticket), trace)
 
     async def _placed_once(self, request: PlaceOrder) -> Placed:
@@ -197,6 +197,8 @@ class Desk:
             return await self._store.write(self._asker, want, decide)
         except TRANSIENT as error:
             log.warning("store_away", error=repr(error))
+        except ConflictError as error:  # somebody else was first: decided again, on what is stored now
+            log.warning("race_lost", error=repr(error))
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(TRANSIENT),
             wait=wait_random_exponential(0.05, 0.5),

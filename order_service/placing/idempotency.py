@@ -132,8 +132,8 @@ class Keys:
             async with asyncio.timeout(self._timeout_s):
                 answer = await question()
         except (CacheDown, TimeoutError) as error:
-            if not probing:
-                log.warning("idempotency_without_cache", error=str(error))
+            if self._away_until_s == 0.0:
+                log.warning("idempotency_without_cache", error=repr(error))
             self._away_until_s = self._clock.monotonic_s() + self._pause_s
             KEYS_WITHOUT_CACHE.inc()
             return None

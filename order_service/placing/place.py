@@ -71,11 +71,11 @@ def decide(unit: Unit, request: PlaceOrder, market: Market, rules: Rules, now_us
     change = Change(
         type="OrderPlaced",
         cause=f"client:{request.asker.subject}",
-        event_id=str(ids.uuid7()),
+        event_id=ids.text7(),
         traceparent=request.traceparent,
     )
     order = unit.record(asked.order, change)
-    unit.command(_submit(order, str(ids.uuid7())), request.traceparent)
+    unit.command(_submit(order, ids.text7()), request.traceparent)
     return Done(order, payload=unit.events[-1].payload)
 
 

@@ -11,9 +11,10 @@ from order_service.domain import facts, ledger, reasons, risk
 from order_service.domain.order import Order, Outcome, Ticket
 from order_service.domain.reasons import Fault
 from order_service.domain.risk import Question, Rules
-from order_service.placing.cancel import changeable, later_command
+from order_service.placing.cancel import changeable
 from order_service.placing.market import Market
 from order_service.placing.place import Done
+from order_service.store.commands import newest
 from order_service.store.unit import Change, Unit
 
 
@@ -43,11 +44,11 @@ def decide(unit: Unit, request: ReplaceOrder, market: Market, rules: Rules, now_
     change = Change(
         type="OrderReplaceRequested",
         cause=f"client:{request.asker.subject}",
-        event_id=str(ids.uuid7()),
+        event_id=ids.text7(),
         traceparent=request.traceparent,
     )
     asked = unit.record(asked, change)
-    unit.command(later_command("replace", asked, str(ids.uuid7())), request.traceparent)
+    unit.command(newest(asked, ids.text7(), asked.updated_us), request.traceparent)
     return Done(asked)
 
 

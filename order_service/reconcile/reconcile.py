@@ -175,7 +175,7 @@ class Reconcile:
 
         def asked(unit: Unit) -> None:
             for order in orders:
-                command = commands.query(unit.orders[order.id], 1, str(self._ids.uuid7()), now_us)
+                command = commands.query(unit.orders[order.id], 1, self._ids.text7(), now_us)
                 unit.command(command, traceparent_of(None, self._ids))
 
         if orders:

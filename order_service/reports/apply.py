@@ -3,7 +3,7 @@ second time, whichever of answer, webhook and drop copy brought it first."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from infra.clock import Ids
 from infra.contracts import NOT_AFTER_PASSED, UNKNOWN_ORDER, Report
@@ -89,7 +89,7 @@ def decide(unit: Unit, said: Heard, now_us: int, traceparent: str, ids: Ids) -> 
                 return stranger
     traded = _NOTHING
     if execution is not None:
-        execution = replace(execution, account_id=order.account_id, symbol=order.symbol, side=order.order_type)
+        execution = execution.of_order(order.account_id, order.symbol, order.order_type)
         traded = executions.added(unit.of_fill(order.id, execution.fill_id), execution)
     after = facts.apply(order, _fact(said, traded, now_us, ids), now_us)
     if execution is not None:
@@ -100,7 +100,7 @@ def decide(unit: Unit, said: Heard, now_us: int, traceparent: str, ids: Ids) -> 
     change = Change(
         type=event_type(order, after, execution),
         cause=cause,
-        event_id=str(ids.uuid7()),
+        event_id=ids.text7(),
         traceparent=traceparent,
         exec_id=report.exec_id,
     )

@@ -3,13 +3,14 @@ are booked to its suspense account and listed for a person."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from uuid import UUID, uuid5
 
 from order_service.domain import executions, ledger
 from order_service.domain.breaks import Break
 from order_service.domain.executions import Execution, counted
+from order_service.domain.ledger import HOUSE
 from order_service.heard import Heard
 from order_service.store.unit import Unit
 
@@ -54,7 +55,7 @@ def _suspended(unit: Unit, said: Heard, execution: Execution, now_us: int) -> St
     side = execution.side or next((one.side for one in known), "")
     if not symbol or not side:
         return Listed.UNREADABLE
-    execution = replace(execution, symbol=symbol, side=side)
+    execution = execution.of_order(HOUSE, symbol, side)
     traded = executions.added(known, execution)
     unit.executed(execution)
     entry = str(uuid5(_ENTRIES, ":".join(map(str, execution.key))))

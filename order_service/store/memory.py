@@ -12,6 +12,7 @@ from infra.principal import Principal
 from order_service.domain.breaks import Break
 from order_service.domain.executions import Execution
 from order_service.domain.ledger import Balance
+from order_service.domain.lifecycle import ENDS
 from order_service.domain.order import Order
 from order_service.store.funding import DEMO_ACCOUNTS, DEMO_FUNDS, Funds, deposits, entry_id
 from order_service.store.ports import ConflictError, Filter
@@ -104,12 +105,17 @@ class MemoryOrders:
 
     def _check(self, unit: Unit) -> None:
         """What the tables' constraints hold in PostgreSQL."""
+        if missing := unit.touched - self.accounts.keys():
+            raise ConflictError(f"there is no account {min(missing)}")
         for order in unit.inserted.values():
             if order.id in self.orders or (order.account_id, order.idempotency_key) in self._keys:
                 raise ConflictError(f"order {order.id} or its key is stored already")
         for version, order in unit.updated.values():
             if self.orders[order.id].version != version:
                 raise ConflictError(f"order {order.id} is not at version {version} any more")
+        for order in [*unit.inserted.values(), *(order for _, order in unit.updated.values())]:
+            if (order.final and order.leaves_qty) or (order.standing in ENDS and order.pending):
+                raise ConflictError(f"order {order.id} is {order.status} and not settled")
         for execution in unit.executions:
             known = self.executions.get(execution.key.order_id, [])
             if any(other.key == execution.key for other in known):

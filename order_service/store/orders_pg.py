@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 from urllib.parse import quote
@@ -12,15 +12,19 @@ from urllib.parse import quote
 import msgspec
 import psycopg
 from psycopg import AsyncConnection
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from infra.contracts import ORDER_EVENTS
 from infra.db import driver, engine
+from infra.outbox import OutboxRow
 from infra.principal import Principal
 from order_service.domain.breaks import Break
 from order_service.domain.ledger import Balance
 from order_service.domain.order import Order
 from order_service.store import rows
 from order_service.store import statements_pg as sql
+from order_service.store.arrays_pg import Array, Bigints, Texts, Uuids, adapt
 from order_service.store.ports import ConflictError, Filter
 from order_service.store.unit import EventRow, Unit, Want
 
@@ -30,7 +34,8 @@ Row = tuple[Any, ...]
 
 # The plans of the hot statements are made while the tables may still be empty, when reading a table whole looks
 # cheapest, and then kept. On the connections that write, every row is looked up by its key: nested loops over indexes.
-INDEX_PLANS = "?options=" + quote(" ".join(f"-c enable_{way}=off" for way in ("seqscan", "hashjoin", "mergejoin")))
+_OFF = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit")
+INDEX_PLANS = "?options=" + quote(" ".join(f"-c {name}=off" for name in _OFF))
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _encoder = msgspec.json.Encoder()
 
@@ -98,6 +103,7 @@ class PgOrders:
 async def opened(dsn: str, application: str, connections_max: int = 8) -> AsyncIterator[PgOrders]:
     """The store with its own engines. Connections are made on first use."""
     writes = engine(dsn + INDEX_PLANS, application, 2)
+    event.listen(writes.sync_engine, "connect", lambda wrapped, _: adapt(wrapped.driver_connection))
     reads = engine(dsn, application, connections_max)
     try:
         yield PgOrders(writes, reads)
@@ -114,22 +120,25 @@ async def add_accounts(dsn: str, accounts: Iterable[tuple[int, str]]) -> None:
 
 async def _load(connection: Connection, want: Want) -> Unit:
     """Send every load at once; the server runs them in order, each with its own snapshot, after the locks are held."""
-    accounts = sorted(want.accounts)
-    orders = sorted(known_ids(want.orders))
+    accounts = Bigints(sorted(want.accounts))
+    orders = Uuids(known_ids(want.orders)) if want.orders else None
     if orders:
         locked = await _send(connection, sql.LOCK_ACCOUNTS_OF_ORDERS, (accounts, orders))
     else:
         locked = await _send(connection, sql.LOCK_ACCOUNTS, (accounts,))
     found, placed, executions = [], [], None
     if want.keys:
-        found.append(await _send(connection, sql.LOAD_KEYS, _columns(want.keys)))
+        numbers, keys = zip(*want.keys, strict=True)
+        found.append(await _send(connection, sql.LOAD_KEYS, (Bigints(numbers), Texts(keys))))
     if orders:
         found.append(await _send(connection, sql.LOAD_ORDERS, (orders,)))
         placed.append(await _send(connection, sql.LOAD_POSITIONS_OF_ORDERS, (orders,)))
     if want.positions:
-        placed.append(await _send(connection, sql.LOAD_POSITIONS, _columns(want.positions)))
+        numbers, symbols = zip(*want.positions, strict=True)
+        placed.append(await _send(connection, sql.LOAD_POSITIONS, (Bigints(numbers), Texts(symbols))))
     if want.executions:
-        executions = await _send(connection, sql.LOAD_EXECUTIONS, _columns(want.executions))
+        ids, exec_ids = zip(*want.executions, strict=True)
+        executions = await _send(connection, sql.LOAD_EXECUTIONS, (Uuids(ids), Texts(exec_ids)))
     unit = Unit()
     for account in map(rows.account_of, cast("list[Row]", await locked.fetchall())):
         unit.accounts[account.id] = account
@@ -152,20 +161,52 @@ async def _save(connection: Connection, unit: Unit) -> None:
         moved = [rows.position_row(place, unit.moved[place]) for place in sorted(unit.moved)]
         await _send(connection, sql.SAVE_POSITIONS, (_json(moved),))
     if unit.inserted:
-        await _send(connection, sql.INSERT_ORDERS, (_json(list(unit.inserted.values())),))
+        await _send(connection, sql.INSERT_ORDERS, (_json([rows.order_row(o) for o in unit.inserted.values()]),))
     if unit.updated:
         versions, orders = zip(*unit.updated.values(), strict=True)
-        await _send(connection, sql.UPDATE_ORDERS, (_json(orders), list(versions), len(orders)))
-    for statement, values in (
-        (sql.INSERT_EXECUTIONS, [rows.execution_row(execution) for execution in unit.executions]),
-        (sql.INSERT_EVENTS, unit.events),
-        (sql.INSERT_LEDGER, [rows.ledger_row(row) for row in unit.ledger]),
-        (sql.INSERT_OUTBOX, unit.outbox),
-    ):
-        if values:
-            await _send(connection, statement, (_json(values),))
+        await _send(connection, sql.UPDATE_ORDERS, (_json(orders), Bigints(versions), len(orders)))
+    if unit.executions:
+        await _send(connection, sql.INSERT_EXECUTIONS, (_json([rows.execution_row(one) for one in unit.executions]),))
+    if unit.ledger:
+        await _send(connection, sql.INSERT_LEDGER, (_json([rows.ledger_row(row) for row in unit.ledger]),))
+    if unit.events:
+        told = [row for row in unit.outbox if row.aggregatetype == ORDER_EVENTS]
+        await _send(connection, sql.INSERT_EVENTS, _event_columns(unit.events, told))
+    if commands := [row for row in unit.outbox if row.aggregatetype != ORDER_EVENTS]:
+        await _send(connection, sql.INSERT_OUTBOX, _outbox_columns(commands))
     if unit.breaks:
         await note_breaks(connection, unit.breaks.values())
+
+
+def _event_columns(events: Sequence[EventRow], told: Sequence[OutboxRow]) -> tuple[Array, ...]:
+    """`told` are the messages about the events, in the same order."""
+    assert [row.id for row in told] == [event.event_id for event in events]
+    return (
+        Uuids([event.event_id for event in events]),
+        Uuids([event.order_id for event in events]),
+        Bigints([event.version for event in events]),
+        Bigints([event.account_id for event in events]),
+        Bigints([event.account_seq for event in events]),
+        Texts([event.type for event in events]),
+        Texts([event.cause for event in events]),
+        Bigints([event.at_ns for event in events]),
+        Texts([event.exec_id for event in events]),
+        Texts([event.payload for event in events]),
+        Texts([row.idempotency_key for row in told]),
+        Texts([row.traceparent for row in told]),
+    )
+
+
+def _outbox_columns(outbox: Sequence[OutboxRow]) -> tuple[Array, ...]:
+    return (
+        Uuids([row.id for row in outbox]),
+        Texts([row.aggregatetype for row in outbox]),
+        Texts([row.aggregateid for row in outbox]),
+        Texts([row.type for row in outbox]),
+        Texts([row.payload for row in outbox]),
+        Texts([row.idempotency_key for row in outbox]),
+        Texts([row.traceparent for row in outbox]),
+    )
 
 
 async def note_breaks(connection: Connection, found: Iterable[Break]) -> None:
@@ -176,11 +217,6 @@ async def _send(
     connection: Connection, statement: str, values: Sequence[object]
 ) -> psycopg.AsyncCursor[tuple[object, ...]]:
     return await connection.execute(statement.encode(), values, prepare=True)
-
-
-def _columns(pairs: Collection[tuple[object, object]]) -> tuple[list[object], list[object]]:
-    first, second = zip(*pairs, strict=True)
-    return list(first), list(second)
 
 
 def _json(values: Sequence[object]) -> str:

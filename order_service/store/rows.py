@@ -4,13 +4,16 @@ lists in `statements_pg`."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
+
+import msgspec
 
 from order_service.domain.breaks import Break
 from order_service.domain.executions import ExecKey, Execution
 from order_service.domain.ledger import Balance
 from order_service.domain.lifecycle import Status
-from order_service.domain.order import Order, Outcome, Pending
+from order_service.domain.order import Order, Outcome, Pending, Why
 from order_service.store.order_json import why_of
 from order_service.store.unit import Account, EventRow, LedgerRow
 
@@ -30,8 +33,57 @@ def order_of(row: Row) -> Order:
     return Order(**values)
 
 
+class NewOrder(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
+    """An order's row. What a new order has not yet is left out, which is half of it."""
+
+    id: str
+    account_id: int
+    order_type: str
+    type: str
+    symbol: str
+    quantity: int
+    amount_micros: int | None = None
+    tif: str
+    status: str = Status.PENDING
+    standing: str = Status.PENDING
+    pending: str | None = None
+    outcome: str = Outcome.UNSENT
+    cum_qty: int = 0
+    leaves_qty: int
+    cum_notional_micros: int = 0
+    exchange_order_id: str | None = None
+    cl_ord_id: str
+    replaces: str | None = None
+    requests: int = 1
+    asked_quantity: int | None = None
+    asked_micros: int | None = None
+    venue_seq: int = 0
+    terms_seq: int = 0
+    reserve_micros: int | None = None
+    fee_per_share_micros: int = 0
+    fee_min_micros: int = 0
+    idempotency_key: str
+    request_hash: str
+    reason: Why | None = None
+    attempts: int = 0
+    next_attempt_us: int | None = None
+    not_after_us: int | None = None
+    version: int = 1
+    account_seq: int
+    created_us: int
+    updated_us: int
+
+
+_FIELDS = NewOrder.__struct_fields__
+_values = attrgetter(*_FIELDS)
+
+
+def order_row(order: Order) -> NewOrder:
+    return NewOrder(**dict(zip(_FIELDS, _values(order), strict=True)))
+
+
 def event_of(row: Row) -> EventRow:
-    return EventRow(**dict(zip(EventRow.__slots__, row, strict=True)))
+    return EventRow(**dict(zip(EventRow.__struct_fields__, row, strict=True)))
 
 
 def account_of(row: Row) -> Account:

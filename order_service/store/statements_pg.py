@@ -29,28 +29,28 @@ BREAK_COLUMNS = f"""kind, subject, order_id, account_id, ours, theirs, proposal,
  {US.format("first_seen")}"""
 
 # -- load: lock first, in key order; all else in later statements, so that it is read after the lock was won -----------
-LOCK_ACCOUNTS = f"""SELECT {ACCOUNT_COLUMNS} FROM accounts WHERE id = ANY(%s::bigint[])
+LOCK_ACCOUNTS = f"""SELECT {ACCOUNT_COLUMNS} FROM accounts WHERE id = ANY(%b::bigint[])
  ORDER BY id FOR NO KEY UPDATE"""
 
 # An order's account never changes, so finding it in the statement that locks reads nothing that could be stale.
 LOCK_ACCOUNTS_OF_ORDERS = f"""SELECT {ACCOUNT_COLUMNS} FROM accounts WHERE id = ANY(
- %s::bigint[] || ARRAY(SELECT DISTINCT account_id FROM orders WHERE id = ANY(%s::uuid[])))
+ %b::bigint[] || ARRAY(SELECT DISTINCT account_id FROM orders WHERE id = ANY(%b::uuid[])))
  ORDER BY id FOR NO KEY UPDATE"""
 
 # `+ 0` keeps the plan off the index of an account's orders.
 LOAD_KEYS = f"""SELECT {ORDER_COLUMNS} FROM orders
- WHERE (account_id + 0, idempotency_key) IN (SELECT * FROM unnest(%s::bigint[], %s::text[]))"""
+ WHERE (account_id + 0, idempotency_key) IN (SELECT * FROM unnest(%b::bigint[], %b::text[]))"""
 
-LOAD_ORDERS = f"SELECT {ORDER_COLUMNS} FROM orders WHERE id = ANY(%s::uuid[])"
+LOAD_ORDERS = f"SELECT {ORDER_COLUMNS} FROM orders WHERE id = ANY(%b::uuid[])"
 
 LOAD_EXECUTIONS = f"""SELECT {EXECUTION_COLUMNS} FROM executions
- WHERE (order_id, fill_id) IN (SELECT * FROM unnest(%s::uuid[], %s::text[]))"""
+ WHERE (order_id, fill_id) IN (SELECT * FROM unnest(%b::uuid[], %b::text[]))"""
 
 LOAD_POSITIONS = """SELECT account_id, symbol, available, reserved, unsettled FROM positions
- WHERE (account_id, symbol) IN (SELECT * FROM unnest(%s::bigint[], %s::text[]))"""
+ WHERE (account_id, symbol) IN (SELECT * FROM unnest(%b::bigint[], %b::text[]))"""
 
 LOAD_POSITIONS_OF_ORDERS = """SELECT account_id, symbol, available, reserved, unsettled FROM positions
- WHERE (account_id, symbol) IN (SELECT account_id, symbol FROM orders WHERE id = ANY(%s::uuid[]))"""
+ WHERE (account_id, symbol) IN (SELECT account_id, symbol FROM orders WHERE id = ANY(%b::uuid[]))"""
 
 # -- save --------------------------------------------------------------------------------------------------------------
 _ALL = "SELECT 1 / (count(*) = %s)::int FROM saved"
@@ -75,16 +75,19 @@ _CHANGING = """quantity bigint, amount_micros bigint, status text, standing text
  requests int, asked_quantity bigint, asked_micros bigint, venue_seq bigint, terms_seq bigint, reason json,
  attempts int, next_attempt_us bigint, version bigint, account_seq bigint, updated_us bigint"""
 
+# A field that is not in the row has the value that a new order has (`rows.NewOrder`).
 INSERT_ORDERS = f"""INSERT INTO orders (id, account_id, order_type, type, symbol, tif, reserve_micros,
  fee_per_share_micros, fee_min_micros, idempotency_key, request_hash, not_after_at, created_at, quantity, amount_micros,
  status, standing, pending, outcome, cum_qty, leaves_qty, cum_notional_micros, exchange_order_id, cl_ord_id, replaces,
  requests, asked_quantity, asked_micros, venue_seq, terms_seq, reason, attempts, next_attempt_at, version, account_seq,
  updated_at)
- SELECT id, account_id, order_type, type, symbol, tif, reserve_micros, fee_per_share_micros, fee_min_micros,
- idempotency_key, request_hash, {EPOCH.format("not_after_us")}, {EPOCH.format("created_us")}, quantity, amount_micros,
- status, standing, pending, outcome, cum_qty, leaves_qty, cum_notional_micros, exchange_order_id, cl_ord_id, replaces,
- requests, asked_quantity, asked_micros, venue_seq, terms_seq, reason, attempts, {EPOCH.format("next_attempt_us")},
- version, account_seq, {EPOCH.format("updated_us")}
+ SELECT id, account_id, order_type, type, symbol, tif, reserve_micros, coalesce(fee_per_share_micros, 0),
+ coalesce(fee_min_micros, 0), idempotency_key, request_hash, {EPOCH.format("not_after_us")},
+ {EPOCH.format("created_us")}, quantity, amount_micros, coalesce(status, 'PENDING'), coalesce(standing, 'PENDING'),
+ pending, coalesce(outcome, 'unsent'), coalesce(cum_qty, 0), leaves_qty, coalesce(cum_notional_micros, 0),
+ exchange_order_id, cl_ord_id, replaces, coalesce(requests, 1), asked_quantity, asked_micros, coalesce(venue_seq, 0),
+ coalesce(terms_seq, 0), reason, coalesce(attempts, 0), {EPOCH.format("next_attempt_us")}, coalesce(version, 1),
+ account_seq, {EPOCH.format("updated_us")}
  FROM json_to_recordset(%s::json) AS r(id uuid, account_id bigint, order_type text, type text, symbol text, tif text,
  reserve_micros bigint, fee_per_share_micros bigint, fee_min_micros bigint, idempotency_key text, request_hash text,
  not_after_us bigint, created_us bigint, {_CHANGING})"""
@@ -96,14 +99,17 @@ UPDATE_ORDERS = f"""WITH saved AS (UPDATE orders SET quantity = r.quantity, amou
  asked_micros = r.asked_micros, venue_seq = r.venue_seq, terms_seq = r.terms_seq, reason = r.reason,
  attempts = r.attempts, next_attempt_at = {EPOCH.format("r.next_attempt_us")}, version = r.version,
  account_seq = r.account_seq, updated_at = {EPOCH.format("r.updated_us")}
- FROM ROWS FROM (json_to_recordset(%s::json) AS (id uuid, {_CHANGING}), unnest(%s::bigint[])) AS r
+ FROM ROWS FROM (json_to_recordset(%s::json) AS (id uuid, {_CHANGING}), unnest(%b::bigint[])) AS r
  WHERE orders.id = r.id AND orders.version = r.unnest RETURNING 1) {_ALL}"""
 
-INSERT_EVENTS = """INSERT INTO order_events (event_id, order_id, version, account_id, account_seq, type, cause, at_ns,
- exec_id, payload)
- SELECT event_id, order_id, version, account_id, account_seq, type, cause, at_ns, exec_id, payload
- FROM json_to_recordset(%s::json) AS r(event_id uuid, order_id uuid, version bigint, account_id bigint,
- account_seq bigint, type text, cause text, at_ns bigint, exec_id text, payload text)"""
+# An event and the message about it have one text, so they are one statement: it is sent and read once.
+INSERT_EVENTS = """WITH r AS MATERIALIZED (SELECT * FROM unnest(%b::uuid[], %b::uuid[], %b::bigint[], %b::bigint[],
+ %b::bigint[], %b::text[], %b::text[], %b::bigint[], %b::text[], %b::text[], %b::text[], %b::text[])
+ AS r(event_id, order_id, version, account_id, account_seq, type, cause, at_ns, exec_id, payload, idempotency_key,
+ traceparent)), told AS (INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, idempotency_key,
+ traceparent) SELECT event_id, 'order-events', account_id::text, type, payload, idempotency_key, traceparent FROM r)
+ INSERT INTO order_events (event_id, order_id, version, account_id, account_seq, type, cause, at_ns, exec_id, payload)
+ SELECT event_id, order_id, version, account_id, account_seq, type, cause, at_ns, exec_id, payload FROM r"""
 
 INSERT_EXECUTIONS = """INSERT INTO executions (order_id, exec_id, venue_seq, kind, account_id, symbol, side, last_qty,
  last_micros, transact_ns, source, exec_ref_id, fill_id)
@@ -121,9 +127,7 @@ INSERT_LEDGER = f"""INSERT INTO ledger (event_id, line, order_id, asset, amount,
  source_account bigint, source_book text, target_account bigint, target_book text, at_us bigint)"""
 
 INSERT_OUTBOX = """INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, idempotency_key, traceparent)
- SELECT id, aggregatetype, aggregateid, type, payload, idempotency_key, traceparent
- FROM json_to_recordset(%s::json) AS r(id uuid, aggregatetype text, aggregateid text, type text, payload text,
- idempotency_key text, traceparent text)"""
+ SELECT * FROM unnest(%b::uuid[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[])"""
 
 # A difference keeps its age. A closed one that is found again is opened again only when its numbers are others.
 NOTE_BREAKS = f"""INSERT INTO breaks (id, kind, subject, order_id, account_id, ours, theirs, proposal, state, note,

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import msgspec
+
 from infra.contracts import ORDER_EVENTS, ORDERS, Command, encode
 from infra.outbox import OutboxRow
 from order_service.domain import ledger
@@ -52,8 +54,7 @@ class Account:
     blocked_reason: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerRow:
+class LedgerRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One transfer of the books. (`event_id`, `line`) identifies it: the event of the order that moved it."""
 
     event_id: str
@@ -63,8 +64,7 @@ class LedgerRow:
     at_us: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventRow:
+class EventRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One change of one order. `payload` is the exact text of the message on `order-events`."""
 
     event_id: str
@@ -79,8 +79,7 @@ class EventRow:
     payload: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What happened to an order, for its event. `cause` says who or what: `client:<subject>`, `exec:<ExecID>` …"""
 
     type: str
@@ -146,7 +145,11 @@ class Unit:
 
     def position(self, account_id: int, symbol: str) -> Balance:
         """Shares of one symbol as the batch sees them."""
-        return self.positions.setdefault((account_id, symbol), Balance())
+        place = (account_id, symbol)
+        found = self.positions.get(place)
+        if found is None:
+            found = self.positions[place] = Balance()
+        return found
 
     def book(self, transfers: list[Transfer], event_id: str, order_id: str | None, at_us: int) -> None:
         """Move amounts between books. An account's balances move with its books; the house has none."""
@@ -204,7 +207,9 @@ class Unit:
             return
         place = (book.account_id, asset)
         _add(self.position(*place), book.name, amount)
-        _add(self.moved.setdefault(place, Balance()), book.name, amount)
+        if place not in self.moved:
+            self.moved[place] = Balance()
+        _add(self.moved[place], book.name, amount)
 
     def _event(self, order: Order, change: Change) -> None:
         at_ns = order.updated_us * 1000

@@ -14,7 +14,7 @@ import uvloop
 
 from infra.bus_kafka import KafkaBus
 from infra.stack.stack import SERVERS, Stack, throwaway_settings
-from tests.bench import figures, kafka_round_trip, order_to_client, relay_figures, tick_to_client
+from tests.bench import figures, kafka_round_trip, order_figures, order_to_client, relay_figures, tick_to_client
 from tests.bench.costs import costs, per_order
 from tests.bench.figures import Figure
 
@@ -28,7 +28,8 @@ EVERYTHING = ("venue", "exchange_gateway", "outbox_relay", "price_service", "ord
 def main() -> int:
     settings = throwaway_settings(os.environ)
     # The orders are measured while a day is played at its own speed, not beside an idle feed.
-    environ = dict(os.environ) | {"XGW_TAPE_SPEED": "1x", "XGW_ORDER_OPEN_MAX": "100000"}
+    limits = {"XGW_ORDER_OPEN_MAX": "100000", "XGW_ORDER_PER_SECOND_MAX": "100000"}
+    environ = dict(os.environ) | {"XGW_TAPE_SPEED": "1x"} | limits
     try:
         with Stack(settings, environ, attached=True, say=_say) as stack:
             stack.start(SERVERS)
@@ -68,7 +69,10 @@ def measured(stack: Stack) -> list[Figure]:
     name, load = "POST → venue ack → SSE client", f"{ORDERS_PER_S}/s, all processes, tape at 1x"
     found += figures.latency_figures(name, ours, ceiling, ("", "≤ 50"), load)
     orders = order_to_client.WARM_UP + ORDERS_PER_S * SECONDS
-    return found + per_order(before, after, orders, f"{load}; the tape's own cost is in it")
+    found += per_order(before, after, orders, f"{load}; the tape's own cost is in it")
+
+    stack.stop_processes(EVERYTHING)
+    return found + order_figures.measured(stack, _say)
 
 
 def _pids(stack: Stack) -> dict[str, int]:

@@ -7,12 +7,14 @@ other, so both meet the machine as it is.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 import psycopg
 
@@ -129,27 +131,39 @@ async def prepare(dsn: str) -> None:
 
 async def orders(dsn: str, server_pid: int, seconds: float, accounts: int = ACCOUNTS) -> Speed:
     """Callers who each place an order and then the next, buys and sells in turn, on random accounts."""
-    meter, chance = Meter(server_pid, []), random.Random(1)
+    meter, requests = Meter(server_pid, []), itertools.cycle(_requests(accounts))
     async with opened(dsn, "bench") as store, desk(store) as placing:
 
         async def caller(until: Callable[[], bool]) -> None:
             while not until():
                 started = time.perf_counter()
-                await placing.place(
-                    ASKERS[chance.randrange(accounts)],
-                    order_type=chance.choice(("buy", "sell")),
-                    type_="LIMIT",
-                    symbol="AAPL",
-                    quantity=chance.randrange(1, 1_000),
-                    amount=Decimal(chance.randrange(57_000, 59_000)) / 100,
-                    tif="DAY",
-                )
+                asker, wanted = next(requests)
+                await placing.place(asker, **wanted)
                 meter.took_ms.append((time.perf_counter() - started) * 1000)
 
         await _callers(caller, 1.0)  # plans, connections and caches are warm
         meter.start()
         await _callers(caller, seconds)
         return meter.speed(len(meter.took_ms))
+
+
+def _requests(accounts: int) -> list[tuple[Principal, dict[str, Any]]]:
+    """So many that none comes again within the time in which the same order is taken for a slip."""
+    chance = random.Random(1)
+    return [
+        (
+            ASKERS[chance.randrange(accounts)],
+            {
+                "order_type": ("buy", "sell")[number % 2],
+                "type_": "LIMIT",
+                "symbol": "AAPL",
+                "quantity": 1 + number % 1_000,
+                "amount": Decimal(57_000 + number // 50) / 100,
+                "tif": "DAY",
+            },
+        )
+        for number in range(100_000)
+    ]
 
 
 async def _callers(caller: Callable[[Callable[[], bool]], object], seconds: float) -> None:
@@ -206,7 +220,7 @@ async def _stored(store: PgOrders, asker: Principal, count: int) -> list[tuple[s
 
 
 def _said(order_id: str, quantity: int, micros: int) -> tuple[Report, Report]:
-    about = {
+    about: dict[str, Any] = {
         "kind": "execution",
         "order_id": order_id,
         "cl_ord_id": f"{order_id.replace('-', '')}-1",

@@ -1,4 +1,4 @@
-"""The peer of our write path: pgbench running the very statements that one order of ours makes, one order a transaction.
+"""The peer of our write path: pgbench running the statements that one order of ours makes, one order a transaction.
 
 Its order, event and messages are as long as ours: the texts are taken from an order that our own code wrote. Its plans
 are pinned as ours are.
@@ -34,7 +34,8 @@ LOAD_POSITION = """SELECT available, reserved, unsettled FROM positions WHERE ac
 SAVE = """INSERT INTO orders (id, account_id, order_type, type, symbol, tif, reserve_micros, fee_per_share_micros,
  fee_min_micros, idempotency_key, request_hash, not_after_at, created_at, quantity, amount_micros, status, standing,
  pending, outcome, cum_qty, leaves_qty, cum_notional_micros, exchange_order_id, cl_ord_id, replaces, requests,
- asked_quantity, asked_micros, venue_seq, terms_seq, reason, attempts, next_attempt_at, version, account_seq, updated_at)
+ asked_quantity, asked_micros, venue_seq, terms_seq, reason, attempts, next_attempt_at, version, account_seq,
+ updated_at)
  VALUES (md5(:n::text)::uuid, :account, '{side}', 'LIMIT', 'AAPL', 'DAY', NULL, 5000, 1000000, md5(:n::text),
  repeat('0', 64), NULL, now(), 10, 580250000, 'PENDING', 'PENDING', NULL, 'unsent', 0, 10, 0, NULL,
  md5(:n::text) || '-1', NULL, 1, NULL, NULL, 0, 0, NULL, 0, NULL, 1, 1, now());

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -331,6 +332,20 @@ class TestEveryBus:
         await producer.close()
         assert all(sending.done() and sending.exception() is None for sending in sent)
         assert values(await taken(await rig.bus.read([rig.topic], "earliest"), 500)) == numbers(500)
+
+    async def test_posted_records_are_told_once_each_and_keep_the_order_of_their_keys(self, rig: Rig) -> None:
+        producer = rig.bus.producer()
+        told: list[tuple[int, BusError | None]] = []
+        for i in range(200):
+            delivered = functools.partial(lambda i, error: told.append((i, error)), i)
+            producer.post(rig.topic, str(i % 3).encode(), str(i).encode(), (("n", b"1"),), delivered)
+        await producer.close()
+        await asyncio.sleep(0)
+        assert sorted(told) == [(i, None) for i in range(200)]
+        found = await taken(await rig.bus.read([rig.topic], "earliest"), 200)
+        for key in (b"0", b"1", b"2"):
+            numbered = [int(m.value or b"") for m in found if m.key == key]
+            assert numbered == sorted(numbered)
 
     async def test_the_ends_are_what_a_reader_of_everything_reaches(self, rig: Rig) -> None:
         assert await rig.bus.ends([rig.topic, rig.single]) == {}

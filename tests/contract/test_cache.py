@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from uuid import uuid4
 
@@ -32,6 +33,13 @@ class CacheContract:
         await cache.delete(name)
         assert await cache.get(name) is None
         assert await cache.put(name, b"second", ttl_s=60, only_new=True)
+
+    async def test_many_at_once_each_get_their_own_answer(self, cache: Cache, name: str) -> None:
+        await asyncio.gather(*(cache.put(f"{name}:{n}", str(n).encode(), ttl_s=60) for n in range(300)))
+        found = await asyncio.gather(*(cache.get(f"{name}:{n}") for n in range(301)))
+        assert found == [*(str(n).encode() for n in range(300)), None]
+        claimed = await asyncio.gather(*(cache.put(name, b"", ttl_s=60, only_new=True) for _ in range(100)))
+        assert sum(claimed) == 1
 
     async def test_a_map_keeps_fields_that_are_not_written_again(self, cache: Cache, name: str) -> None:
         assert await cache.read_map(name) == {}

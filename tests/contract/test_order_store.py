@@ -195,6 +195,13 @@ class OrderStoreContract:
         with pytest.raises(ConflictError):
             await store.write(DESK, Want(accounts=frozenset({1})), without_looking)
 
+        def of_no_account(unit: Unit) -> None:
+            unit.accounts[99] = Account(99)
+            unit.record(order(str(ids.uuid7()), account_id=99), change(ids))
+
+        with pytest.raises(ConflictError):
+            await store.write(DESK, Want(), of_no_account)
+
         def outdated(unit: Unit) -> None:
             unit.orders[first.id] = replace(first, version=7)
             unit.record(replace(first, version=8), change(ids))

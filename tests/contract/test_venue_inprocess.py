@@ -17,7 +17,8 @@ from exchange_gateway.simulator.chaos import Rule
 from exchange_gateway.simulator.inprocess import InProcessVenue
 from infra.clock import SystemClock
 from infra.contracts import Instrument, encode
-from tests.contract.test_venue_client import Market, VenueContract, kinds, new_id
+from tests.contract.test_venue_client import VenueContract
+from tests.contract.venue_market import Market, kinds, new_id
 from tests.unit.exchange_gateway.simulated import API_KEY, Simulator, simulator
 
 LISTED = [Instrument("AAPL", "Apple Inc.", 10_000, 1, 1)]

@@ -16,8 +16,8 @@ from order_service.domain.fees import fee_micros
 from order_service.domain.ledger import Balance, Reserved
 from order_service.domain.lifecycle import FINAL, Status
 from order_service.domain.order import Order, Pending
-from order_service.reports.apply import decide
 from order_service.heard import heard
+from order_service.reports.apply import decide
 from order_service.store.unit import Account, Unit
 from tests.unit.order_service.makers import NOW_US, fill, new_ids, order, outcome, report
 
@@ -242,7 +242,7 @@ def test_every_step_keeps_the_invariants(history: tuple[Order, list[Report]], se
         assert Reserved(cash.reserved, held.reserved) == ledger.reserved(found)
         assert (held.unsettled, cash.unsettled) == owed(found, unit.executions)
         assert folded(unit) == balances(unit, found.symbol)
-        if found.status in FINAL:
+        if found.status in FINAL and found.pending is None:
             assert found.next_attempt_us is None
         if found.status in FINAL - {Status.FILLED}:
             assert found.pending is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,6 +19,7 @@ from order_service.domain.ledger import Balance
 from order_service.domain.order import Order
 from order_service.store import orders_pg
 from order_service.store import statements_pg as sql
+from order_service.store.arrays_pg import Bigints, Texts, Uuids, adapt
 from order_service.store.books_pg import PgBooks
 from order_service.store.funding import DEMO_FUNDS, Funds, deposits, fund
 from order_service.store.order_json import rebuilt
@@ -110,6 +112,7 @@ async def test_a_decision_reads_what_was_committed_while_it_waited_for_the_lock(
         unit = Unit(accounts={1: Account(1)})
         unit.record(first, change(ids))
         unit.book(deposits(1, Funds(0, {"AAPL": 5})), str(ids.uuid7()), None, NOW_US)
+        adapt(other)
         await orders_pg._save(other, unit)
         await other.commit()
         found, position = await waiting
@@ -126,28 +129,30 @@ async def _blocked(dsn: str) -> bool:
         return bool(row and row[0])
 
 
+ORDER = "01890000-0000-7000-8000-000000000001"
 PLANS: list[tuple[str, str, tuple[Any, ...]]] = [
-    ("lock accounts", sql.LOCK_ACCOUNTS, ([1],)),
-    ("lock accounts of orders", sql.LOCK_ACCOUNTS_OF_ORDERS, ([1], ["01890000-0000-7000-8000-000000000001"])),
-    ("keys", sql.LOAD_KEYS, ([1], ["k"])),
-    ("orders", sql.LOAD_ORDERS, (["01890000-0000-7000-8000-000000000001"],)),
-    ("executions", sql.LOAD_EXECUTIONS, (["01890000-0000-7000-8000-000000000001"], ["E"])),
-    ("positions", sql.LOAD_POSITIONS, ([1], ["AAPL"])),
-    ("positions of orders", sql.LOAD_POSITIONS_OF_ORDERS, (["01890000-0000-7000-8000-000000000001"],)),
-    ("accounts", sql.SAVE_ACCOUNTS, ("[]", 0)),
-    ("update", sql.UPDATE_ORDERS, ("[]", [], 0)),
+    ("accounts_pkey", sql.LOCK_ACCOUNTS, (Bigints([1]),)),
+    ("accounts_pkey orders_pkey", sql.LOCK_ACCOUNTS_OF_ORDERS, (Bigints([1]), Uuids([ORDER]))),
+    ("orders_key", sql.LOAD_KEYS, (Bigints([1]), Texts(["k"]))),
+    ("orders_pkey", sql.LOAD_ORDERS, (Uuids([ORDER]),)),
+    ("executions_of_fill", sql.LOAD_EXECUTIONS, (Uuids([ORDER]), Texts(["E"]))),
+    ("positions_pkey", sql.LOAD_POSITIONS, (Bigints([1]), Texts(["AAPL"]))),
+    ("orders_pkey positions_pkey", sql.LOAD_POSITIONS_OF_ORDERS, (Uuids([ORDER]),)),
+    ("accounts_pkey", sql.SAVE_ACCOUNTS, ("[]", 0)),
+    ("orders_pkey", sql.UPDATE_ORDERS, ("[]", Bigints([]), 0)),
 ]
 
 
-@pytest.mark.parametrize(("statement", "values"), [p[1:] for p in PLANS], ids=[p[0] for p in PLANS])
+@pytest.mark.parametrize(("indexes", "statement", "values"), PLANS)
 async def test_plans_made_on_empty_tables_use_the_indexes(
-    orders_db: str, statement: str, values: tuple[Any, ...]
+    orders_db: str, indexes: str, statement: str, values: tuple[Any, ...]
 ) -> None:
     async with opened(orders_db, "plans") as store, driver(store.writes) as connection:
         cursor = await connection.execute(b"EXPLAIN (COSTS OFF) " + statement.encode(), values)
         plan = [str(row[0]).strip() for row in await cursor.fetchall()]
     lines = "\n".join(plan)
     assert "Seq Scan" not in lines
+    assert set(re.findall(r"Index (?:Only )?Scan (?:using|on) (\w+)", lines)) == set(indexes.split())
     # Each index is entered with a condition: an index read whole is a scan by another name.
     for i, line in enumerate(plan):
         if "Index Scan" in line:
@@ -163,6 +168,13 @@ async def test_history_cannot_be_changed(accounts: str, table: str) -> None:
             with pytest.raises(psycopg.errors.RaiseException, match="append-only"):
                 await connection.execute(statement.encode())
             await connection.rollback()
+
+
+async def test_an_account_is_never_deleted(accounts: str) -> None:
+    """Orders have no foreign key to their account: it is locked when they are stored, and it stays."""
+    async with await psycopg.AsyncConnection.connect(accounts) as connection:
+        with pytest.raises(psycopg.errors.RaiseException, match="never deleted"):
+            await connection.execute("DELETE FROM accounts WHERE id = 5")
 
 
 async def test_a_lost_connection_is_not_given_out_again(accounts: str) -> None:

@@ -34,7 +34,7 @@ class Database:
         self.checkpoints = MemoryCheckpoints()
 
     def rows(self, query: str, *arguments: object) -> list[tuple[object, ...]]:
-        cursor = self.connection.execute(query, arguments)
+        cursor = self.connection.execute(query, arguments or None)
         return cursor.fetchall() if cursor.description else []
 
     def tables(self) -> list[str]:
@@ -126,6 +126,8 @@ async def test_stray_rows_of_the_future_do_not_stop_their_partition(scene: Scene
     """They are moved in the transaction that attaches it, and nobody publishes them twice for that."""
     future = (NOW + 3 * DAY).replace(hour=12)
     async with running(scene):
+        scene.insert(0, 1)
+        await until(lambda: reader.has_all(scene), reader)
         row = made_row(1, scene.topic)
         scene.execute(
             INSERT.replace("traceparent)", "traceparent, created_at)").replace("%s)", "%s, %s)"),
@@ -133,14 +135,14 @@ async def test_stray_rows_of_the_future_do_not_stop_their_partition(scene: Scene
             future,
         )
         scene.committed[row.id] = (row.aggregateid, 1)
-        assert scene.execute(WHERE) == [("outbox_default", 1)]
+        assert ("outbox_default", 1) in scene.execute(WHERE)
         await Partitions(scene.dsn, MemoryCheckpoints(), Plan(ahead=5), "slot").tend()
-        assert scene.execute(WHERE) == [(name_of(future), 1)]
+        assert (name_of(future), 1) in scene.execute(WHERE)
         scene.insert(2, 1)
         await until(lambda: reader.has_all(scene), reader)
     await reader.step()
     check(scene, reader)
-    assert len(reader.ids) == 2
+    assert len(reader.ids) == 3
 
 
 async def test_the_migration_of_a_server_that_has_rows(database: Database) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+import psycopg
 import pytest
 
 from infra.db import PgCheckpoints, engine
 from outbox_relay.partitions_pg import Partitions, Plan
-from tests.outbox_rows import columns_of, made_row
+from tests.outbox_rows import INSERT, columns_of, made_row
 from tests.relay_scene import Reader, Scene, check, relay_of, running, until, write_all
 
 pytestmark = pytest.mark.real
@@ -42,6 +43,25 @@ async def test_sixteen_writers(scene: Scene, reader: Reader, mode: str, shards: 
         assert len(lost) > 1, "the naive poller must lose rows, or this test proves nothing"
     else:
         check(scene, reader)
+
+
+@pytest.mark.parametrize("mode", ["naive", "cdc", "polling"])
+async def test_two_transactions_that_commit_out_of_order(scene: Scene, reader: Reader, mode: str) -> None:
+    early, late = made_row(1, scene.topic, "early"), made_row(2, scene.topic, "late")
+    async with running(scene, mode):
+        scene.insert(0, 1)
+        await until(lambda: reader.has_all(scene), reader)
+        with psycopg.connect(scene.dsn) as first, psycopg.connect(scene.dsn) as second:
+            first.execute(INSERT, columns_of(early))
+            second.execute(INSERT, columns_of(late))
+            second.commit()
+            await until(lambda: late.id in reader.ids, reader)
+            first.commit()
+        scene.insert(3, 1)
+        wanted = scene.committed.keys() | ({early.id} if mode != "naive" else set())
+        await until(lambda: set(reader.ids) >= wanted, reader)
+    await reader.step()
+    assert (early.id in reader.ids) is (mode != "naive"), "the naive poller must lose it, or this test proves nothing"
 
 
 async def test_the_shards_of_a_dead_process_are_taken_over(scene: Scene, reader: Reader) -> None:

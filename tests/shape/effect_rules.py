@@ -31,7 +31,6 @@ OPENERS = (
     "uvicorn.",
     "infra.db.engine",
     "infra.bus_kafka.",
-    "infra.http_client.",
 )
 OPENING_METHODS = ("connect", "start", "read_text", "read_bytes", "write_text", "write_bytes", "mkdir", "from_url")
 

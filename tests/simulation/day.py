@@ -46,7 +46,7 @@ def simulate(seed: int, orders: int, spoil: Callable[[World], None] | None = Non
     random.seed(seed)  # tenacity's jitter
 
     async def main(loop: VirtualLoop) -> Outcome:
-        tenacity.time = SimpleNamespace(monotonic=loop.time, sleep=None)  # type: ignore[attr-defined]
+        setattr(tenacity, "time", SimpleNamespace(monotonic=loop.time, sleep=None))  # noqa: B010 - it takes real time
         world = World(seed, loop)
         if spoil is not None:
             spoil(world)
@@ -77,9 +77,8 @@ async def _lived(world: World, orders: int) -> Outcome:
     faults.begin()
     await asyncio.sleep(length_s)
     await faults.end()
-    settled_s = await _settled(world, living)
+    settled_s = await _settled(world, living, moving)
     over.set()
-    moving.cancel()
     happened = truth(world.venue.read_all())
     found = await _found(world, told, faults, happened)
     if settled_s >= SETTLE_S_MAX:
@@ -109,11 +108,13 @@ async def _moving(world: World) -> None:
         world.tell_quotes()
 
 
-async def _settled(world: World, living: asyncio.Future[None]) -> float:
-    """How long it took until nothing was open any more."""
+async def _settled(world: World, living: asyncio.Future[None], moving: asyncio.Future[None]) -> float:
+    """How long it took until nothing was open any more. The market stands still once the clients are done."""
     began_s, calm = world.loop.time(), 0
     while world.loop.time() - began_s < SETTLE_S_MAX:
         await asyncio.sleep(LOOK_S)
+        if living.done():
+            moving.cancel()
         calm = calm + 1 if living.done() and _calm(world) else 0
         if calm >= CALM_LOOKS:
             break
@@ -130,7 +131,7 @@ async def _found(world: World, told: Told, faults: Faults, happened: Truth) -> l
     store = world.store
     published = await world.bus.read([ORDER_EVENTS], "earliest")
     ours = Ours(
-        told={key: order_id for key, order_id in told.orders.items()},
+        told=dict(told.orders),
         orders=store.orders,
         histories=store.histories,
         executions=[one for each in store.executions.values() for one in each],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -21,7 +22,7 @@ GARBAGE = b'{"kind":"subm\xff'
 _RULES: tuple[tuple[str, float, float, dict[str, Any]], ...] = (
     ("lost_response", 0.6, 0.08, {}),
     ("delayed_acceptance", 0.6, 0.05, {"delay_s": 1.5}),
-    ("delayed_acceptance", 0.2, 0.03, {"delay_s": 12.0}),
+    ("delayed_acceptance", 0.3, 0.05, {"delay_s": 7.0}),
     ("server_error_before", 0.5, 0.05, {}),
     ("server_error_after", 0.5, 0.05, {"status": 502}),
     ("too_many_requests", 0.4, 0.04, {"retry_after_s": 1}),
@@ -29,7 +30,7 @@ _RULES: tuple[tuple[str, float, float, dict[str, Any]], ...] = (
     ("truncated_body", 0.4, 0.04, {}),
     ("garbage_body", 0.4, 0.04, {}),
     ("reset_mid_body", 0.4, 0.04, {}),
-    ("lost_response", 0.2, 0.2, {"on": ("query",)}),
+    ("lost_response", 0.3, 0.4, {"on": ("query",)}),
     ("halted_symbol", 0.3, 0.03, {"delay_s": 4.0}),
     ("stray_fill", 0.3, 0.02, {"delay_s": 0.3, "quantity": 7}),
     ("disconnect", 0.3, 0.03, {}),
@@ -77,9 +78,9 @@ class Faults:
         world.venue.chaos.add(self.struck.rules)
         for node in world.nodes.values():
             for _ in range(2):
-                self._at(lambda node=node: self._kill(node))
+                self._at(partial(self._kill, node))
             if random.random() < 0.3:
-                self._at(lambda node=node: self._stall(node))
+                self._at(partial(self._stall, node))
         if random.random() < 0.5:
             self._at(lambda: self._venue_restarts(with_memory=True))
         if random.random() < 0.12:
@@ -152,7 +153,9 @@ class Faults:
         await self._world.switches.set(OPERATOR, scope, "normal", "the drill is over")
 
     async def _garbage(self) -> None:
-        """Bytes that nobody can read, on a topic that a worker of ours consumes."""
-        topic = self._random.choice((ORDERS, ORDER_STATUS))
-        self._world.bus.append(topic, b"garbage", GARBAGE, ())
+        """Bytes that nobody can read, on a topic that a worker of ours consumes; among the commands under the key of an
+        order, whose later commands then wait behind it for an operator."""
+        topic, orders = self._random.choice((ORDERS, ORDER_STATUS)), sorted(self._world.store.orders)
+        key = self._random.choice(orders).encode() if orders else b"garbage"
+        self._world.bus.append(topic, key, GARBAGE, ())
         self.struck.garbage += 1

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from infra.contracts import OrderEvent, cl_ord_id
+from infra.contracts import BLOCKED_BY, OrderEvent, cl_ord_id
 from infra.dlq.letters import DeadLetter
 from order_service.domain.breaks import Break
 from order_service.domain.executions import Execution
@@ -245,15 +245,16 @@ def _names(found: Break, ids: set[str]) -> bool:
 
 
 def _dead_letters(case: _Case) -> Iterator[str]:
-    """Each parked message is one that we made unreadable, or one with wrong numbers."""
+    """Each parked message is one that we made unreadable, a command behind one, or a report with wrong numbers."""
     # One that was parked just before a crash comes again and is parked again.
     parked = {(letter.topic, letter.partition, letter.offset): letter for letter in case.ours.letters}
     codes = Counter(letter.code for letter in parked.values())
-    if (garbage := codes.pop("malformed", 0)) != case.excuses.garbage:
-        yield f"{garbage} unreadable messages are parked, {case.excuses.garbage} were thrown in"
+    malformed, thrown = codes.pop("malformed", 0), case.excuses.garbage
+    blocked = codes.pop(BLOCKED_BY, 0) if thrown else 0
+    if not malformed <= thrown <= malformed + blocked:
+        yield f"{malformed} unreadable messages and {blocked} behind them are parked, {thrown} were thrown in"
     if case.excuses.tampered:
         codes.pop("exec_id_conflict", 0)
-        codes.pop("exec_conflict", 0)
     for code, count in codes.items():
         texts = [letter.text for letter in case.ours.letters if letter.code == code][:2]
         yield f"{count} messages are parked as {code}: {texts}"
@@ -264,6 +265,6 @@ def unfinished(orders: Iterable[Order]) -> list[Order]:
     return [
         order
         for order in orders
-        if order.status not in FINAL
-        and (order.pending is not None or order.outcome not in (Outcome.CONFIRMED, Outcome.PARKED))
+        if order.pending is not None
+        or (order.status not in FINAL and order.outcome not in (Outcome.CONFIRMED, Outcome.PARKED))
     ]

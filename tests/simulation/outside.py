@@ -32,9 +32,11 @@ IDLE_S = 2.0
 
 @dataclass(slots=True)
 class Weather:
-    """How bad the day is: chances per call. `fair` ends all of it. `late_s` is the usual latency, at most."""
+    """How bad the day is: chances per call, times `strength`. `fair` ends all of it. `late_s` is the usual latency, at
+    most."""
 
     random: Random
+    strength: float = 1.0
     store_away: float = 0.01
     answer_lost: float = 0.01
     bus_away: float = 0.003
@@ -45,7 +47,7 @@ class Weather:
     fair: bool = False
 
     def strikes(self, chance: float) -> bool:
-        return not self.fair and self.random.random() < chance
+        return not self.fair and self.random.random() < chance * self.strength
 
     def delay_s(self) -> float:
         most_s = self.very_late_s if self.strikes(self.very_late) else self.late_s

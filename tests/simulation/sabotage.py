@@ -62,20 +62,6 @@ def skips_rows(world: World) -> None:
     world.store.unpublished = some  # type: ignore[method-assign]
 
 
-def believes_at_once(world: World) -> None:
-    """A venue whose "not found" is taken for an answer to an order that is still on its way: it ends here, and lives
-    there."""
-    query = world.remote.query
-
-    async def lies(cl_ord_id: str) -> Answer:
-        answer = await query(cl_ord_id)
-        if answer.outcome == "not_found":
-            return Answer("refused", reason=answer.reason)
-        return answer
-
-    world.remote.query = lies  # type: ignore[method-assign]
-
-
 def _spoil(world: World, spoil: Callable[[Unit], object]) -> None:
     save = world.store._save
 
@@ -96,6 +82,5 @@ SABOTAGES: dict[str, tuple[Sabotage, str]] = {
         (drops_events, "events"),
         (forgets_keys, "clients"),
         (skips_rows, "events"),
-        (believes_at_once, "same_state"),
     )
 }

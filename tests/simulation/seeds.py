@@ -55,7 +55,8 @@ def in_this_process(seeds: Sequence[int], orders: int, tell: Callable[[str], Non
 async def run(
     first: int, seeds: int, orders: int, processes: int, told: Callable[[Outcome], None], sabotage: str = ""
 ) -> Run:
-    """All seeds from `first` on, in worlds that are broken on purpose when `sabotage` names how. A seed that takes forever, or a process that dies, is told of in `broken`."""
+    """All seeds from `first` on, in worlds that are broken on purpose when `sabotage` names how. A seed that takes
+    forever, or a process that dies, is told of in `broken`."""
     found = Run()
     shares = [range(first + i, first + seeds, processes) for i in range(processes)]
     await asyncio.gather(*(_share(found, share, orders, told, sabotage) for share in shares if share))

@@ -62,7 +62,8 @@ _current: ContextVar[Process | None] = ContextVar("process", default=None)
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
-    """asyncio's own loop; to wait is to move the clock. `callbacks` counts what ran through it: the cost of a run, and its fingerprint."""
+    """asyncio's own loop; to wait is to move the clock. `callbacks` counts what ran through it: the cost of a run, and
+    its fingerprint."""
 
     _ready: Any  # deque[Handle]; this one, the timers' heap and the flag are BaseEventLoop's
     _scheduled: list[Any]
@@ -81,7 +82,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         return self.now_s
 
-    def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> Handle:
+    def call_soon(  # type: ignore[override]
+        self, callback: Any, *args: Any, context: Context | None = None
+    ) -> Handle:
         self.callbacks += 1
         handle = Handle(callback, args, self, context)
         process = _current.get() if context is None else context.get(_current)
@@ -91,7 +94,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
             process.held.append(handle)
         return handle
 
-    def call_at(self, when: float, callback: Any, *args: Any, context: Context | None = None) -> TimerHandle:
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Any, *args: Any, context: Context | None = None
+    ) -> TimerHandle:
         process = _current.get() if context is None else context.get(_current)
         if process is None:
             return super().call_at(when, callback, *args, context=context)
@@ -128,10 +133,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.buried.clear()
         self.free.clear()
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> NoReturn:
+    def run_in_executor(self, *_: Any) -> NoReturn:  # type: ignore[override]
         raise RuntimeError("no threads in virtual time")
 
-    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Context | None = None) -> NoReturn:
+    def call_soon_threadsafe(self, *_: Any, context: Context | None = None) -> NoReturn:  # type: ignore[override]
         raise RuntimeError("no threads in virtual time")
 
     def _run_once(self) -> None:

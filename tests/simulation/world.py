@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, TypeVar
@@ -50,6 +50,11 @@ T = TypeVar("T")
 ACCOUNTS = (1, 2, 3, 4, 5, 6)
 PARTITIONS = 3
 SPREAD_TICKS = 2
+# How bad the weather is, and how long the gateway asks in place before it leaves a question to the chase.
+STRENGTHS = (0.3, 1.0, 3.0)
+# How many worlds have two of our processes where more than one may run; they share no lease, so all is done twice.
+TWO_OF_EACH = 0.2
+ASK_S = (0.2, 2.0, 8.0)
 ENVIRON = {
     "XGW_SNAPSHOT_INTERVAL_S": "12",
     "XGW_JWT_SECRET": "0" * 64,
@@ -79,7 +84,7 @@ class World:
         self.loop = loop
         self.random = Random(seed)
         self.clock = VirtualClock(loop)
-        self.weather = Weather(Random(self.random.getrandbits(64)))
+        self.weather = Weather(Random(self.random.getrandbits(64)), self.random.choice(STRENGTHS))
         self.ids = Ids(self.clock, self.random.getrandbits(64))
         self.bus = MemoryBus(
             self.clock, [replace(topic, partitions=min(topic.partitions, PARTITIONS)) for topic in TOPICS]
@@ -104,9 +109,12 @@ class World:
             latency_s_max=0.02,
         )
         self.remote = RemoteVenue(self.venue, loop)
-        self.gateway_settings = load(GatewaySettings, ENVIRON)
+        asking = {"XGW_VENUE_ASK_S": str(self.random.choice(ASK_S))}
+        self.gateway_settings = load(GatewaySettings, ENVIRON | asking)
         self.order_settings = load(OrderSettings, ENVIRON)
         boots = {"api": self._api, "relay": self._relay, "gateway": self._gateway, "worker": self._worker}
+        if self.random.random() < TWO_OF_EACH:
+            boots |= {"api-2": self._api, "gateway-2": self._gateway, "worker-2": self._worker}
         self.nodes = {
             name: Node(name, boot, loop, self.bus, self.clock, self.weather, Random(self.random.getrandbits(64)))
             for name, boot in boots.items()
@@ -150,7 +158,8 @@ class World:
 
     async def ask(self, request: Callable[[Any], Awaitable[Any]], answer_s: float) -> Any | None:
         """The clients' door."""
-        return await self.nodes["api"].call(request, answer_s)
+        doors = [node for name, node in self.nodes.items() if name.startswith("api") and node.ready]
+        return await self.random.choice(doors).call(request, answer_s) if doors else None
 
     async def _api(self, life: Life) -> Booted:
         outside = orders.DoorAdapters(
@@ -251,5 +260,5 @@ class RemoteVenue:
     async def executions(self, after: int, limit: int) -> Any:
         return await self._there(self._venue.executions(after, limit))
 
-    async def _there(self, work: Any) -> Any:
+    async def _there(self, work: Coroutine[Any, Any, T]) -> T:
         return await self._loop.create_task(work, context=self._loop.outside)

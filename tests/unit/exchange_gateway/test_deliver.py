@@ -12,8 +12,8 @@ from exchange_gateway.orders.deliver import Delivery, Errand, Limits
 from exchange_gateway.orders.outcome import HELD_BACK, Answer
 from exchange_gateway.orders.wire import CancelRequest, NewOrder, ReplaceRequest
 from exchange_gateway.venue import VenueAway, VenueOrder
-from infra.clock import ManualClock
-from infra.contracts import Command, Reason, Switch, cl_ord_id
+from infra.clock import NS_PER_S, ManualClock
+from infra.contracts import NOT_AFTER_PASSED, Command, Reason, Switch, cl_ord_id
 from tests.unit.exchange_gateway.words import cancel, command, order_id, venue_report
 
 FIRST, SECOND = (cl_ord_id(order_id(), n) for n in (1, 2))
@@ -70,13 +70,15 @@ class Script:
         return answers.pop(0) if len(answers) > 1 else answers[0]
 
 
-def delivery(venue: Script, clock: ManualClock | None = None, switch: Switch | None = None) -> Delivery:
+def delivery(
+    venue: Script, clock: ManualClock | None = None, switch: Switch | None = None, session: int = 0
+) -> Delivery:
     time = clock or ManualClock()
 
     async def pause(seconds: float) -> None:
         time.advance(seconds + 0.01)
 
-    return Delivery(venue, lambda *_: switch, time, Random(1), Limits(retry_s=2, ask_s=2), pause)
+    return Delivery(venue, lambda *_: switch, lambda: session, time, Random(1), Limits(retry_s=2, ask_s=2), pause)
 
 
 def off(mode: str) -> Switch:
@@ -118,6 +120,15 @@ async def test_verdict(
     verdict = await delivery(Script(list(sends), list(queries))).deliver(Errand(given))
     assert (verdict.answer.outcome, verdict.source) == (outcome, source)
     assert (verdict.answer.reason.code if verdict.answer.reason else None) == code
+
+
+@pytest.mark.parametrize(("tif", "session_s", "sent"), [("DAY", 11, False), ("DAY", 10, True), ("GTC", 11, True)])
+@pytest.mark.parametrize("kind", ["submit", "submit_again"])
+async def test_a_day_order_is_not_sent_into_the_next_session(kind: str, tif: str, session_s: int, sent: bool) -> None:
+    given = command(kind=kind, tif=tif, requested_ns=10 * NS_PER_S)
+    verdict = await delivery(Script([NEW], [NOT_FOUND]), session=session_s).deliver(Errand(given))
+    assert verdict.answer.outcome == ("accepted" if sent else "not_sent")
+    assert sent or (verdict.answer.reason and verdict.answer.reason.code == NOT_AFTER_PASSED)
 
 
 @pytest.mark.parametrize("given", [command(), cancel(), command(kind="query"), command(kind="submit_again")])

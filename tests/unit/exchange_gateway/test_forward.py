@@ -12,7 +12,7 @@ import pytest
 from exchange_gateway.orders.deliver import Delivery, Limits
 from exchange_gateway.orders.forward import Forward
 from exchange_gateway.orders.opened import opened
-from exchange_gateway.orders.outcome import Answer
+from exchange_gateway.orders.outcome import HELD_BACK, Answer
 from exchange_gateway.orders.parked import Parked
 from exchange_gateway.orders.venue_memory import MemoryVenue
 from exchange_gateway.orders.wire import NewOrder
@@ -46,12 +46,11 @@ class Eager:
 
     def __init__(self, room: Room) -> None:
         self._room = room
-        self.waits = 0
+        self.waited: list[int] = []
 
     async def for_venue(self, tries: int) -> None:
-        assert tries == self.waits + 1
-        self.waits += 1
-        self._room.venue.away = self.waits < 3
+        self.waited.append(tries)
+        self._room.venue.refusals = self._room.venue.refusals[1:]
 
     async def insist(self, step: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -62,12 +61,12 @@ class Eager:
 
 
 class Twin(MemoryVenue):
-    away = False
+    refusals: list[Answer] = []  # noqa: RUF012 - replaced, never changed
     submits = 0
 
     async def submit(self, order: NewOrder) -> Answer:
-        if self.away:
-            return NOT_SENT
+        if self.refusals:
+            return self.refusals[0]
         self.submits += 1
         return await super().submit(order)
 
@@ -97,7 +96,7 @@ class Room:
         async def pause(seconds: float) -> None:
             self.clock.advance(seconds)
 
-        delivery = Delivery(self.venue, lambda *_: None, self.clock, Random(1), Limits(0, 0), pause)
+        delivery = Delivery(self.venue, lambda *_: None, lambda: 0, self.clock, Random(1), Limits(0, 0), pause)
         self.patience = Eager(self)
         self.forward = Forward(
             delivery, StatusPublisher(Full(self), self.clock), self.clock, self.parked, self.patience
@@ -137,6 +136,15 @@ async def test_what_is_not_simply_accepted_is_said(given: Any, expected: tuple[s
     assert await room.said() == [expected]
 
 
+async def test_a_request_that_the_venue_never_had_of_an_order_that_ended_is_too_late() -> None:
+    """It was not heard of before the order was filled: nothing else will ever be said about it."""
+    room = Room()
+    await room.take(message(command(limit_micros=101_000_000)))
+    late = command(kind="cancel", cl_ord_id=cl_ord_id(order_id(), 2), orig_cl_ord_id=cl_ord_id(order_id(), 1))
+    await room.take(message(late, offset=1), maybe_sent=True)
+    assert (await room.said())[-1] == ("refused", "2", "too_late")
+
+
 async def test_the_same_command_after_a_restart_is_asked_about_and_doubles_nothing() -> None:
     room = Room()
     filled = message(command(limit_micros=101_000_000))
@@ -148,10 +156,10 @@ async def test_the_same_command_after_a_restart_is_asked_about_and_doubles_nothi
 
 async def test_it_waits_for_the_venue_and_never_parks_for_that() -> None:
     room = Room()
-    room.venue.away = True
+    room.venue.refusals = [NOT_SENT, NOT_SENT, HELD_BACK, NOT_SENT]
     assert await room.take(message(command())) == [None]
     assert await room.said() == [("NEW", "1", None)]
-    assert room.patience.waits == 3
+    assert room.patience.waited == [1, 2, 0, 1], "what the breaker held back is tried as soon as it closes"
 
 
 async def test_it_is_sent_once_and_told_until_the_bus_has_it() -> None:
@@ -213,6 +221,13 @@ async def test_a_cancel_of_a_submit_that_can_never_have_been_sent_ends_the_order
     room = Room()
     assert [park and park.code for park in await room.take(message(BROKEN), message(cancel()))] == ["malformed", None]
     assert await room.said() == [("parked", "1", "malformed"), ("not_sent", "1", "blocked_by")]
+
+
+async def test_a_broken_submit_of_an_order_that_the_venue_has_proves_nothing() -> None:
+    room = Room()
+    codes = [park and park.code for park in await room.take(message(command()), message(BROKEN), message(cancel()))]
+    assert codes == [None, "malformed", "blocked_by"]
+    assert (await room.said())[-1] == ("not_sent", "2", "blocked_by")
 
 
 async def test_our_own_failure_is_parked_and_proves_nothing() -> None:

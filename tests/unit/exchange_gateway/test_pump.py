@@ -245,6 +245,8 @@ async def test_waiting_ends_with_the_process() -> None:
     patience = Waiting(stop, Guarded(MemoryVenue(SystemClock(), {}), SystemClock()), Random(1))
     await patience.pause(0.001)
     await patience.for_venue(1)
+    async with asyncio.timeout(0.5):
+        await patience.for_venue(0)  # the breaker closed meanwhile: no reason to wait
     stop.set()
     with pytest.raises(VenueAway):
         await patience.pause(60)

@@ -50,10 +50,11 @@ class House:
         self.clock = ManualClock()
         self.bus = MemoryBus(self.clock)
         self.books = Books(self.clock, {"AAPL": (99_000_000, 101_000_000)}, SESSION)
+        self.market = Market(self.bus)
         self.snapshots = Snapshots(
             self.books,
             self.bus.producer(),
-            Market(self.bus),
+            self.market,
             normalise,
             self.clock,
             Ids(self.clock, seed=1),
@@ -83,13 +84,16 @@ class House:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         stop = asyncio.Event()
+        following = asyncio.create_task(self.market.follow(stop))
         task = asyncio.create_task(self.snapshots.run(stop))
         try:
             yield
         finally:
             stop.set()
+            following.cancel()
             async with asyncio.timeout(5):
-                await task
+                await asyncio.gather(task, following, return_exceptions=True)
+            task.result()
 
     async def records(self) -> list[Message]:
         return await read_all(self.bus, ORDER_STATUS)

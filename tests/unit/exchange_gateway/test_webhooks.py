@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
+from typing import Any
 
 import httpx
 import pytest
@@ -193,3 +194,18 @@ async def test_503_while_the_bus_does_not_take_it(
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client:
         answer = await client.post("/webhooks", content=BODY, headers=signed())
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "bus_unavailable")
+
+
+async def test_a_request_that_ends_before_its_body_is_refused() -> None:
+    app, sent = FastAPI(), []
+    app.include_router(webhooks.routes(StatusPublisher(Deaf(True), ManualClock()), [KEY], ManualClock()))
+
+    async def receive() -> dict[str, str]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/webhooks", "headers": [], "query_string": b""}
+    await app(scope, receive, send)
+    assert sent[0]["status"] == 400

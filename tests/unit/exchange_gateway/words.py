@@ -12,10 +12,13 @@ import msgspec
 
 from exchange_gateway.venue import VenueReport
 from infra.bus import Bus, Message
+from infra.clock import NS_PER_S
 from infra.contracts import ORDERS, TRACEPARENT, Command, cl_ord_id, encode
 from infra.outbox import record_headers
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+# Long after the start of any session here: a DAY order is not sent into a session that began after it was asked for.
+REQUESTED_NS = 2_000_000_000 * NS_PER_S
 
 
 def order_id(number: int = 1) -> str:
@@ -37,7 +40,7 @@ def command(number: int = 1, request: int = 1, **changes: Any) -> Command:
         quantity=10,
         limit_micros=100_000_000,
         idempotency_key=f"key-{number}",
-        requested_ns=1,
+        requested_ns=REQUESTED_NS,
     )
     return msgspec.structs.replace(plain, **changes)
 

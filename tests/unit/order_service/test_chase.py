@@ -22,7 +22,7 @@ from order_service.reports.order_status import OrderStatus
 from order_service.store.memory import MemoryOrders
 from order_service.store.memory_watch import MemoryWatch
 from order_service.store.unit import Want
-from tests.unit.order_service.makers import BACK_OFFICE, NOW_US, change, order, outcome, report
+from tests.unit.order_service.makers import BACK_OFFICE, NOW_US, change, fill, order, outcome, report
 
 S = 1_000_000
 PATIENCE = Patience(settle_us=10 * S, sends_max=3)
@@ -62,6 +62,7 @@ REQUEST = Doubt(request=2, sent_us=BELIEVED.sent_us, missed_us=BELIEVED.missed_u
         (unknown(replace(BELIEVED, sends=3)), GiveUp(1, Event.GIVEN_UP)),
         (canceling(), Ask(2)),
         (canceling(REQUEST), SendAgain(2)),
+        (canceling(REQUEST, status=Status.FILLED, cum_qty=10), SendAgain(2)),
         (canceling(REQUEST, not_after_us=NOW_US - 1), SendAgain(2)),
         (canceling(BELIEVED), Ask(2)),  # that was about the submit
     ],
@@ -234,6 +235,23 @@ async def test_a_cancel_that_nobody_answers_goes_again() -> None:
     assert (found.status, found.pending, found.next_attempt_us) == (Status.CANCELED, None, None)
 
 
+async def test_a_cancel_is_chased_to_its_answer_even_when_the_order_was_filled() -> None:
+    circle = Circle()
+    await circle.place(order())
+    await circle.tell(report(order(), "NEW", venue_seq=1))
+    await circle.cancel(await circle.found())
+    await circle.tell(fill(order(), 10, 100, 2), outcome(order(), "unknown", 2, reason=LOST, command="cancel"))
+
+    def refuses_the_second(command: Command) -> list[Report]:
+        if command.kind == "query":
+            return never_heard_of(command)
+        return [report(command.order_id, None, 2, kind="cancel_reject", venue_seq=3, reason=Reason("too_late"))]
+
+    await circle.live(60, refuses_the_second)
+    found = await circle.found()
+    assert (found.status, found.pending, found.next_attempt_us) == (Status.FILLED, None, None)
+
+
 async def test_an_answer_told_twice_counts_once() -> None:
     circle = Circle()
     await circle.place(order())
@@ -245,3 +263,11 @@ async def test_an_answer_told_twice_counts_once() -> None:
     await circle.reports.apply([miss, miss])
     circle.clock.advance(60)
     assert plan(await circle.found(), circle.now_us, PATIENCE) == Ask(1)
+
+
+def test_a_fill_answers_no_cancel_so_it_is_chased_on() -> None:
+    waiting = canceling(Doubt(request=2, sent_us=NOW_US))
+    fill = facts.Report(event=Event.TRADED, traded_qty=10, traded_notional_micros=10, venue_seq=2)
+    filled = facts.apply(waiting, fill, NOW_US)
+    assert (filled.status, filled.pending, filled.next_attempt_us) == (Status.FILLED, Pending.CANCEL, NOW_US)
+    assert plan(filled, NOW_US, PATIENCE) == Ask(2)

@@ -232,7 +232,7 @@ async def test_an_open_order_that_the_exchange_has_no_more() -> None:
     ("began_s", "remembers", "explained"),
     [
         (3600, (), True),  # a session after the order was placed, and nothing from before it
-        (3600, ("018bd018-0000-7000-8000-000000000002",), True),
+        (3600, ("018bd020-0000-7000-8000-000000000002",), True),
         (3600, (SECOND,), False),  # its memory goes back further: the order alone is gone
         (-3600, (), False),  # it was this very session that acknowledged the order
     ],

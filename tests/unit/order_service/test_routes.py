@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from infra.contracts import MARKET_STATUS, SWITCHES, MarketStatus, Switch, encode
+from tests.flow.walking import eventually
 from tests.unit.order_service.house import GOOD, House, house
 
 
@@ -184,6 +186,34 @@ async def test_a_cancel_is_asked_once(home: House) -> None:
         f"{digits}-2",
         f"{digits}-1",
     )
+
+
+async def test_what_operators_and_the_exchange_stop_is_refused_and_cancels_pass(home: House) -> None:
+    producer = home.bus.producer()
+
+    async def refused_with(code: str) -> bool:
+        """The word travels over the bus; until it is here, orders are taken."""
+        answer = await client.post("/orders", json=GOOD)
+        assert answer.status_code == 201 or answer.json()["code"] == code, answer.text
+        return answer.status_code != 201
+
+    async with home.client() as client:
+        path = (await client.post("/orders", json=GOOD)).headers["location"]
+        switch = Switch(scope="account:1", mode="cancel_only", reason="a test", by="op", at_ns=1)
+        await producer.send(SWITCHES, b"account:1", encode(switch))
+        await eventually("the switch is on", lambda: refused_with("cancel_only"), 10, 0.001)
+        assert (await client.patch(path, json={"quantity": 5})).json()["code"] == "cancel_only"
+        assert (await client.delete(path)).status_code == 202
+        await producer.send(SWITCHES, b"account:1", None)
+        await producer.send(MARKET_STATUS, b"*", encode(MarketStatus("close", 1, 2)))
+
+        async def closed() -> bool:
+            answer = await client.post("/orders", json=GOOD)
+            assert answer.status_code == 201 or answer.json()["code"] in ("cancel_only", "market_closed")
+            return bool(answer.json().get("code") == "market_closed")
+
+        await eventually("the market is closed", closed, 10, 0.001)
+        assert (await client.post("/orders", json={**GOOD, "timeInForce": "GTC"})).status_code == 201
 
 
 async def test_a_replace_is_asked_with_its_new_terms(home: House) -> None:

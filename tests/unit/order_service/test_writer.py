@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
 from infra.process import background
 from infra.refusal import Refusal
 from order_service.placing.writer import Writer
+from order_service.store.ports import ConflictError
+from tests.unit.order_service.house import GOOD, house
 
 
 class Commits:
@@ -111,3 +114,19 @@ async def test_what_was_accepted_before_the_stop_is_committed() -> None:
     assert await answers == [10, 20, 30]
     with pytest.raises(Refusal):
         await writer.submit(4)
+
+
+async def test_a_lost_race_is_decided_again_on_fresh_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with house() as home:
+        write, lost = home.store.write, [ConflictError("somebody was first")]
+
+        async def contested(*args: Any) -> Any:
+            if lost:
+                raise lost.pop()
+            return await write(*args)
+
+        monkeypatch.setattr(home.store, "write", contested)
+        async with home.client() as client:
+            assert (await client.post("/orders", json=GOOD)).status_code == 201
+    assert not lost
+    assert len(home.store.orders) == 1

@@ -167,6 +167,9 @@ async def test_nothing_is_stored_while_a_message_cannot_be_parked() -> None:
         ) -> asyncio.Future[None]:
             raise BusError("full")
 
+        def post(self, *_: object) -> None:
+            raise BusError("full")
+
         async def close(self) -> None:
             return None
 

@@ -22,8 +22,15 @@ ALTER TABLE accounts
     ADD COLUMN rate_count     integer NOT NULL DEFAULT 0,
     ADD COLUMN recent         json,
     ADD COLUMN blocked_reason text    NOT NULL DEFAULT '';
+CREATE FUNCTION accounts_stay() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'accounts are never deleted';
+END $$;
+CREATE TRIGGER accounts_stay BEFORE DELETE ON accounts FOR EACH STATEMENT EXECUTE FUNCTION accounts_stay();
 """
 
+# That an order's account exists needs no foreign key, which would look each one up again: an order is stored together
+# with its account's row, which the same transaction has locked, and no account is ever deleted.
 # The key comes first in its index: beside `orders_of_account`, which begins with the account too, a plan made on an
 # empty table would look a key up among all orders of its account.
 ORDERS = """
@@ -42,12 +49,31 @@ ALTER TABLE orders
 UPDATE orders SET standing = CASE WHEN status IN ('FILLED', 'PARTIALLY_FILLED') THEN 'PLACED' ELSE status END;
 ALTER TABLE orders
     ALTER COLUMN standing SET NOT NULL,
+    DROP CONSTRAINT orders_final_is_settled,
+    -- A fill answers no cancel or replace: that stays awaited until the exchange answers it or the order ends.
+    ADD CONSTRAINT orders_final_is_settled CHECK (
+        status NOT IN ('FILLED', 'CANCELED', 'REJECTED', 'EXPIRED', 'FAILED') OR leaves_qty = 0
+    ),
+    ADD CONSTRAINT orders_ended_awaits_nothing CHECK (
+        standing NOT IN ('CANCELED', 'REJECTED', 'EXPIRED', 'FAILED') OR pending IS NULL
+    ),
     ADD CONSTRAINT orders_standing CHECK (
         standing IN ('PENDING', 'HELD', 'PLACED', 'CANCELED', 'REJECTED', 'EXPIRED', 'FAILED')
     ),
-    ADD CONSTRAINT orders_asked CHECK ((pending = 'replace') IS TRUE OR (asked_quantity IS NULL AND asked_micros IS NULL));
-ALTER TABLE orders DROP CONSTRAINT orders_key, ADD CONSTRAINT orders_key UNIQUE (idempotency_key, account_id);
+    ADD CONSTRAINT orders_asked CHECK (
+        (pending = 'replace') IS TRUE OR (asked_quantity IS NULL AND asked_micros IS NULL)
+    );
+ALTER TABLE orders
+    DROP CONSTRAINT orders_account_id_fkey,
+    DROP CONSTRAINT orders_key,
+    ADD CONSTRAINT orders_key UNIQUE (idempotency_key, account_id);
 CREATE INDEX orders_due ON orders (next_attempt_at) WHERE next_attempt_at IS NOT NULL;
+"""
+
+# The order and its version identify an event; that its id is unique too, nobody asks.
+ORDER_EVENTS = """
+ALTER TABLE order_events DROP CONSTRAINT order_events_pkey, DROP CONSTRAINT order_events_version,
+    ADD CONSTRAINT order_events_version PRIMARY KEY (order_id, version);
 """
 
 POSITIONS = """
@@ -123,5 +149,5 @@ CREATE INDEX breaks_by_state ON breaks (state, first_seen);
 
 
 def upgrade() -> None:
-    for statements in (ACCOUNTS, ORDERS, POSITIONS, LEDGER, EXECUTIONS, BREAKS):
+    for statements in (ACCOUNTS, ORDERS, ORDER_EVENTS, POSITIONS, LEDGER, EXECUTIONS, BREAKS):
         op.execute(statements)
