@@ -65,6 +65,7 @@ STATUS: Mapping[str, int] = {
     "price_store_unavailable": 503,
     # orders: the request
     "parameter_invalid": 422,
+    "rebuild_only_checks": 422,
     "idempotency_key_invalid": 422,
     "idempotency_key_reused": 422,
     # orders: the order
