@@ -15,14 +15,16 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware import Middleware
 
 from api import docs, errors
-from api.auth.bearer import PrincipalDependency, authenticator, require
+from api.auth.bearer import Bearer, PrincipalDependency, authenticator, require
 from api.auth.tokens import key_of
+from api.direct import Direct
 from api.limits import BodyLimit
 from api.observe import Observed
 from api.ops import routes as ops
 from api.roles import Door
 from api.settings import ApiSettings
 from infra.clock import Clock, Ids, SystemClock
+from infra.direct import Handler, Handlers
 from infra.process import Part, Ready, Service
 
 NAME = "api"
@@ -37,6 +39,11 @@ class Doors(Protocol):
 
     @property
     def ready(self) -> Mapping[str, Ready]: ...
+
+    @property
+    def direct(self) -> Handlers:
+        """Those of its routes that are answered before the framework (`api/direct.py`)."""
+        ...
 
     def routers(self, principal: PrincipalDependency) -> list[APIRouter]:
         """Its routes; each that touches an account depends on `principal`. The door `ops` admits operators only."""
@@ -64,7 +71,11 @@ async def opened(
 def build(settings: ApiSettings, doors: Mapping[Door, Doors], roles: tuple[Door, ...], clock: Clock) -> FastAPI:
     """The ASGI application with the routes of `doors`, and the operators' where `roles` has them."""
     key = key_of(settings.secrets.jwt_secret)
-    principal = authenticator({key.kid: key}, clock)
+    bearer = Bearer({key.kid: key}, clock)
+    principal = authenticator(bearer)
+    handlers: dict[tuple[str, str], Handler] = {}
+    for door in doors.values() if settings.direct_routes else ():
+        handlers |= door.direct
     app = FastAPI(
         title="exchange gateway",
         summary="Stock prices and orders.",
@@ -75,6 +86,7 @@ def build(settings: ApiSettings, doors: Mapping[Door, Doors], roles: tuple[Door,
         middleware=[
             Middleware(Observed, clock=clock, ids=Ids(clock)),
             Middleware(BodyLimit, bytes_max=settings.body_bytes_max),
+            Middleware(Direct, handlers=handlers, identify=bearer.identify),
         ],
         # A redirect would repeat a POST somewhere else; a wrong path is a wrong path.
         redirect_slashes=False,

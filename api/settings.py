@@ -15,6 +15,7 @@ class ApiSettings:
     infra: Infra
     secrets: Secrets
     body_bytes_max: int = setting(16 * 1024, "Largest request body that is read; a larger one is refused.")
+    direct_routes: bool = setting(True, "Answer the hottest routes before the web framework; the answers are the same.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

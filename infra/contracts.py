@@ -228,7 +228,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VenueState(msgspec.Struct, frozen=True, kw_only=True):
-    """One order as the venue holds it, in a snapshot. `cl_ord_id` is the newest of its chain."""
+    """One order as the venue holds it, in a snapshot. `cl_ord_id` is the newest of its chain, `session` the one in
+    which the venue took the order; 0 when the sender does not say."""
 
     cl_ord_id: str
     exchange_order_id: str
@@ -240,6 +241,7 @@ class VenueState(msgspec.Struct, frozen=True, kw_only=True):
     cum_notional_micros: int
     venue_seq: int
     limit_micros: int | None = None
+    session: int = 0
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="snapshot"):
@@ -281,6 +283,8 @@ class OrderEvent(msgspec.Struct, frozen=True, kw_only=True):
 # -- bytes -------------------------------------------------------------------------------------------------------------
 
 M = TypeVar("M")
+
+
 class _Kind(msgspec.Struct, frozen=True):
     kind: str
 
@@ -320,11 +324,6 @@ _HEX = frozenset("0123456789abcdef")
 def order_id_of(cl_ord_id: str) -> str:
     """The order id that a ClOrdID of ours encodes. Raises Malformed for an id that is not ours."""
     digits, dash, request = cl_ord_id.partition("-")
-    if (
-        len(digits) != 32
-        or not dash
-        or not (request.isascii() and request.isdigit())
-        or not _HEX.issuperset(digits)
-    ):
+    if len(digits) != 32 or not dash or not (request.isascii() and request.isdigit()) or not _HEX.issuperset(digits):
         raise Malformed(f"{cl_ord_id!r} is not a ClOrdID of ours")
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

@@ -17,6 +17,7 @@ from infra.cache import Cache, RedisCache
 from infra.clock import Clock, Ids, SystemClock
 from infra.contracts import ORDER_STATUS, Snapshot
 from infra.db import TRANSIENT, engine, leased
+from infra.direct import Handlers
 from infra.dlq.index import index_part
 from infra.dlq.letters import DeadLetters
 from infra.dlq.letters_pg import PgLetters
@@ -29,6 +30,7 @@ from order_service.history.routes import routes as history_routes
 from order_service.placing.desk import Desk
 from order_service.placing.idempotency import TIMEOUT_S, Keys
 from order_service.placing.market import MarketWatch
+from order_service.placing.routes import place_handler
 from order_service.placing.routes import routes as placing_routes
 from order_service.rebuild.routes import routes as rebuild_routes
 from order_service.reconcile.reconcile import Reconcile
@@ -84,6 +86,10 @@ class OrderDoors:
     @property
     def ready(self) -> Mapping[str, Ready]:
         return {"market": self.market.ready, "switches": self.switchboard.ready, "order-stream": self.fanout.ready}
+
+    @property
+    def direct(self) -> Handlers:
+        return {("POST", "/orders"): place_handler(self.desk)}
 
     def routers(self, principal: Callable[..., Any]) -> list[APIRouter]:
         """`principal` is a FastAPI dependency that gives an infra.principal.Principal."""

@@ -44,6 +44,12 @@ PUBLISHED_BEFORE = f"""
     UPDATE outbox SET published_at = now() WHERE published_at IS NULL AND {OF_SHARD}
     AND created_at < %(since)s - interval '1 ms' * {LONGEST_TRANSACTION_MS}
 """
+# Writers wait while it is built. Pollers that begin together take turns: the statement is no protection by itself.
+INDEXED = (
+    "SELECT pg_advisory_lock(hashtextextended('outbox_unpublished', 0))",
+    "CREATE INDEX IF NOT EXISTS outbox_unpublished ON outbox (seq) WHERE published_at IS NULL",
+    "SELECT pg_advisory_unlock(hashtextextended('outbox_unpublished', 0))",
+)
 UNHURRIED = "SELECT set_config('transaction_timeout', '0', false)"
 
 
@@ -76,6 +82,8 @@ class Poller:
         )
         async with connected as connection:
             await self._skip_published(connection)
+            for statement in INDEXED:
+                await connection.execute(statement.encode())
             yield PollingSource(connection, self._poll_s, self._shard)
 
     async def _skip_published(self, connection: AsyncConnection[Any]) -> None:

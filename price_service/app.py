@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -19,6 +19,7 @@ from infra.cache import Cache, RedisCache
 from infra.clock import Clock, SystemClock
 from infra.contracts import PRICES
 from infra.db import engine
+from infra.direct import Handlers
 from infra.process import Part, Ready, Service
 from infra.worker import Worker
 from price_service import routes
@@ -68,6 +69,7 @@ class Doors:
     history: History
     parts: Mapping[str, Part]
     ready: Mapping[str, Ready]
+    direct: Handlers = field(default_factory=dict)
 
     def routers(self, principal: Callable[..., Any]) -> list[APIRouter]:
         return routes.routers(self.live, self.history, principal)

@@ -7,6 +7,7 @@ from functools import lru_cache, partial
 
 from fastapi import Depends, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security.utils import get_authorization_scheme_param
 
 from api.auth.tokens import Key, read
 from api.reasons import ROLE_NOT_ALLOWED, TOKEN_MISSING, refusal
@@ -17,16 +18,33 @@ TOKENS_KEPT_MAX = 4096
 PrincipalDependency = Callable[..., Awaitable[Principal]]
 
 
-def authenticator(keys: Mapping[str, Key], clock: Clock) -> PrincipalDependency:
+class Bearer:
+    """Who a bearer token stands for, by the keys that may have signed it."""
+
+    def __init__(self, keys: Mapping[str, Key], clock: Clock) -> None:
+        # The same token comes with every request of its client; its times are looked at each time all the same.
+        self._known = lru_cache(TOKENS_KEPT_MAX)(partial(read, keys))
+        self._clock = clock
+
+    def identify(self, authorization: str | None) -> Principal:
+        """The principal of an Authorization header. Raises Refusal."""
+        scheme, token = get_authorization_scheme_param(authorization)
+        if scheme.lower() != "bearer" or not token:
+            raise refusal(TOKEN_MISSING)
+        return self.of(token)
+
+    def of(self, token: str) -> Principal:
+        return self._known(token).at(self._clock.now_ns() / NS_PER_S)
+
+
+def authenticator(bearer: Bearer) -> PrincipalDependency:
     """A dependency that gives the Principal of the request's token, or refuses."""
-    # The same token comes with every request of its client; its times are looked at each time all the same.
-    known = lru_cache(TOKENS_KEPT_MAX)(partial(read, keys))
     scheme = HTTPBearer(bearerFormat="JWT", scheme_name="bearer", auto_error=False)
 
     async def principal(credentials: HTTPAuthorizationCredentials | None = Security(scheme)) -> Principal:
         if credentials is None:
             raise refusal(TOKEN_MISSING)
-        return known(credentials.credentials).at(clock.now_ns() / NS_PER_S)
+        return bearer.of(credentials.credentials)
 
     return principal
 

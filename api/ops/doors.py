@@ -14,6 +14,7 @@ from api.ops import dlq, switches
 from infra.bus_kafka import KafkaBus
 from infra.clock import Ids, SystemClock
 from infra.db import engine
+from infra.direct import Handlers
 from infra.dlq.letters import DeadLetters
 from infra.dlq.letters_pg import PgLetters, PgTurn
 from infra.dlq.replay import Replay
@@ -39,6 +40,7 @@ class OpsDoors:
     services: Sequence[OperatorRouters] = ()
     parts: Mapping[str, Part] = field(default_factory=dict)
     ready: Mapping[str, Ready] = field(default_factory=dict)
+    direct: Handlers = field(default_factory=dict)
 
     def routers(self, principal: Callable[..., Any]) -> list[APIRouter]:
         """`principal` is the dependency that admits operators only."""

@@ -156,6 +156,7 @@ def _state(order: VenueOrder) -> VenueState:
         cum_notional_micros=order.cum_notional_micros,
         venue_seq=order.venue_seq,
         limit_micros=order.limit_micros,
+        session=order.session,
     )
 
 

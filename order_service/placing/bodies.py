@@ -73,6 +73,21 @@ PLACE_DOC = _doc(
     },
     {"orderType": "buy", "type": "LIMIT", "symbol": "AAPL", "quantity": 10, "amount": 480.25},
 )
+PLACE_DOC["parameters"] = [
+    {
+        "name": "preview",
+        "in": "query",
+        "description": "true: say what would happen, store nothing.",
+        "schema": {"type": "boolean"},
+    },
+    {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "description": "1 to 255 visible ASCII characters: the same request again is answered as the first one was.",
+        "schema": {"type": "string", "maxLength": 255},
+    },
+    {"name": "traceparent", "in": "header", "description": "W3C Trace Context.", "schema": {"type": "string"}},
+]
 REPLACE_DOC = _doc([], {"quantity": _QUANTITY, "amount": _AMOUNT}, {"quantity": 20, "amount": 480.5})
 
 

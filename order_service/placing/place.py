@@ -67,7 +67,7 @@ def decide(unit: Unit, request: PlaceOrder, market: Market, rules: Rules, now_us
     asked = _asked(unit, account, request, market, rules, now_us)
     if (fault := risk.first(asked.question)) is not None:
         return fault
-    _remember(account, request.request_hash, now_us)
+    _remember(account, request.request_hash, now_us, rules.duplicate_us)
     change = Change(
         type="OrderPlaced",
         cause=f"client:{request.asker.subject}",
@@ -138,13 +138,14 @@ def _repeated_us(account: Account, request: PlaceOrder, now_us: int) -> int | No
     return max(now_us - placed[-1], 0) if placed else None
 
 
-def _remember(account: Account, request_hash: str, now_us: int) -> None:
-    """For the next order's checks: how many there were in this second, and which."""
+def _remember(account: Account, request_hash: str, now_us: int, duplicate_us: int) -> None:
+    """For the next order's checks: how many there were in this second, and which ones it could repeat."""
     second = now_us // US_PER_S
     if second > account.second:
         account.second, account.in_second = second, 0
     account.in_second += 1
-    account.recent = (*account.recent[1 - RECENT_MAX :], (request_hash, now_us))
+    fresh = [one for one in account.recent[1 - RECENT_MAX :] if now_us - one[1] < duplicate_us]
+    account.recent = (*fresh, (request_hash, now_us)) if duplicate_us else ()
 
 
 def _order(request: PlaceOrder, account: Account, rules: Rules, reserve_micros: int | None, now_us: int) -> Order:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Annotated, Any
+from urllib.parse import parse_qsl
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 
+from infra.direct import JSON, Answer, Asked, Handler
 from infra.principal import Principal
 from order_service.domain import reasons
 from order_service.placing.bodies import PLACE_DOC, REPLACE_DOC, place_body, replace_body
@@ -15,35 +17,20 @@ from order_service.placing.preview import preview_bytes
 from order_service.store.order_json import order_bytes
 from order_service.store.refusals import refuse
 
-JSON = "application/json"
-
 
 def routes(desk: Desk, principal: Callable[..., Any]) -> APIRouter:
     router = APIRouter(tags=["orders"])
 
+    placing = place_handler(desk)
+
     @router.post("/orders", status_code=201, openapi_extra=PLACE_DOC, summary="Place an order")
-    async def place(
-        request: Request,
-        asker: Principal = Depends(principal),
-        preview: Annotated[str | None, Query(description="true: say what would happen, store nothing.")] = None,
-        idempotency_key: Annotated[str | None, Header()] = None,
-        traceparent: Annotated[str | None, Header()] = None,
-    ) -> Response:
+    async def place(request: Request, asker: Principal = Depends(principal)) -> Response:
         """Stored when this answers 201; the exchange's word comes later, in the order and on GET /orders/stream.
 
         With `preview=true` the answer is 200: whether the order would be accepted, its cost and fee, and every check.
         """
-        for name in request.query_params:
-            if name != "preview":
-                raise refuse(reasons.PARAMETER_INVALID, name, name=name, allowed="preview")
-        wanted = place_body(await request.body()).wanted()
-        if preview is not None and _true("preview", preview):
-            return Response(preview_bytes(await desk.preview(asker, **wanted)), 200, media_type=JSON)
-        placed = await desk.place(asker, key=idempotency_key, traceparent=traceparent, **wanted)
-        headers = {"Location": f"/orders/{placed.order_id}"}
-        if placed.replayed:
-            headers["Idempotent-Replayed"] = "true"
-        return Response(placed.body, 201, headers, JSON)
+        answer = await placing(asker, Asked(request.url.query, request.headers, await request.body()))
+        return Response(answer.body, answer.status, answer.headers, answer.media_type)
 
     @router.patch("/orders/{order_id}", status_code=202, openapi_extra=REPLACE_DOC, summary="Ask for new terms")
     async def replace(
@@ -71,7 +58,33 @@ def routes(desk: Desk, principal: Callable[..., Any]) -> APIRouter:
     return router
 
 
-def _true(name: str, text: str) -> bool:
-    if text not in ("true", "false"):
-        raise refuse(reasons.PARAMETER_INVALID, name, name=name, allowed="true or false")
-    return text == "true"
+def place_handler(desk: Desk) -> Handler:
+    """POST /orders as one function, for the ordinary route and for the direct one."""
+
+    async def place(asker: Principal, asked: Asked) -> Answer:
+        preview = _preview(asked.query) if asked.query else False
+        wanted = place_body(asked.body).wanted()
+        if preview:
+            return Answer(200, preview_bytes(await desk.preview(asker, **wanted)))
+        headers = asked.headers
+        placed = await desk.place(
+            asker, key=headers.get("idempotency-key"), traceparent=headers.get("traceparent"), **wanted
+        )
+        answered = {"Location": f"/orders/{placed.order_id}"}
+        if placed.replayed:
+            answered["Idempotent-Replayed"] = "true"
+        return Answer(201, placed.body, answered)
+
+    return place
+
+
+def _preview(query: str) -> bool:
+    """The only parameter of POST /orders."""
+    wanted = False
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if name != "preview":
+            raise refuse(reasons.PARAMETER_INVALID, name, name=name, allowed="preview")
+        if value not in ("true", "false"):
+            raise refuse(reasons.PARAMETER_INVALID, name, name=name, allowed="true or false")
+        wanted = value == "true"
+    return wanted

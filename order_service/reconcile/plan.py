@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
-from uuid import UUID
 
 from infra.contracts import Snapshot, VenueState
 from order_service.domain.breaks import Break, BreakKind
@@ -29,8 +28,7 @@ _LIVE = frozenset({"NEW", "PARTIALLY_FILLED", "FILLED"})
 @dataclass(slots=True)
 class Sight:
     """What was seen of one snapshot so far. Orders and fills are by our order id; `differing` are those that stood
-    differently when their page was read; `oldest_us` is when the oldest order that the exchange remembers was placed
-    with us."""
+    differently when their page was read; `oldest_session` is that of the oldest order that the exchange remembers."""
 
     snapshot: Snapshot
     grace_us: int
@@ -40,7 +38,7 @@ class Sight:
     seen: set[str] = field(default_factory=set)
     differing: dict[str, VenueState] = field(default_factory=dict)
     executions: defaultdict[str, list[Execution]] = field(default_factory=lambda: defaultdict(list))
-    oldest_us: int | None = None
+    oldest_session: int | None = None
 
     @property
     def compared_until_us(self) -> int:
@@ -49,21 +47,20 @@ class Sight:
     def settled(self, order: Order) -> bool:
         return order.updated_us < self.compared_until_us
 
-    def saw(self, order_id: str) -> None:
+    def saw(self, order_id: str, state: VenueState) -> None:
         self.seen.add(order_id)
-        placed_us = (UUID(order_id).int >> 80) * 1000  # the time in a UUIDv7
-        self.oldest_us = placed_us if self.oldest_us is None else min(self.oldest_us, placed_us)
+        known = state.session if self.oldest_session is None else self.oldest_session
+        self.oldest_session = min(known, state.session)
 
     def whole(self, end: Snapshot) -> bool:
         return (self.orders, self.fills) == (end.orders_total, end.fills_total)
 
     def memory_began_after(self, order: Order) -> bool:
-        """Did the exchange begin to remember only after it had acknowledged the order? Then it began this session
-        without what was before, and nothing from before is left; one old order left would prove the opposite. Sessions
-        are numbered by the second in which they begin, so this cannot be told more exactly."""
-        began_us = self.snapshot.session * US_PER_S
-        before = order.created_us < began_us + US_PER_S
-        return before and (self.oldest_us is None or self.oldest_us >= began_us)
+        """Did the exchange begin to remember only after it had acknowledged the order? Then all that it remembers is of
+        later sessions; an order that is older with us may be among it, sent again since. Sessions are numbered by the
+        second in which they begin, so this cannot be told more exactly."""
+        began = self.snapshot.session if self.oldest_session is None else self.oldest_session
+        return order.created_us < (began + 1) * US_PER_S
 
 
 def stands_as(order: Order, state: VenueState) -> bool:

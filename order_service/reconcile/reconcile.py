@@ -94,10 +94,8 @@ class Reconcile:
         states = {known_as(state.cl_ord_id): state for state in part.orders}
         ours = await self._watch.orders_of([order_id for order_id, request in states if request])
         missing = []
-        for (order_id, request), state in states.items():
-            sight.seen.add(order_id)
-            if request:
-                sight.saw(order_id)
+        for (order_id, _), state in states.items():
+            sight.saw(order_id, state)
             order = ours.get(order_id)
             if order is None:
                 missing.append(plan.missing_here(state, self._now_us))

@@ -143,8 +143,10 @@ async def _load(connection: Connection, want: Want) -> Unit:
     for account in map(rows.account_of, cast("list[Row]", await locked.fetchall())):
         unit.accounts[account.id] = account
     for cursor in found:
-        for row in await cursor.fetchall():
-            unit.loaded(rows.order_of(row))
+        for order in map(rows.order_of, await cursor.fetchall()):
+            # One that was committed after the locks were taken is not there yet: its account is not ours to change.
+            if order.account_id in unit.accounts:
+                unit.loaded(order)
     for cursor in placed:
         for number, symbol, *balance in cast("list[Row]", await cursor.fetchall()):
             unit.positions[number, symbol] = Balance(*balance)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import os
 import sys
 import time
@@ -22,10 +23,11 @@ def main() -> int:
     parser.add_argument("--from", dest="first", type=int, default=1)
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--child", type=int, nargs=3, metavar=("START", "STOP", "STEP"))
+    parser.add_argument("--seconds", type=float, default=math.inf, help="begin no further seed after that")
     parser.add_argument("--sabotage", default="", choices=("", *SABOTAGES))
     asked = parser.parse_args()
     if asked.child:
-        in_this_process(range(*asked.child), asked.orders, lambda line: print(line, flush=True), asked.sabotage)
+        in_this_process(range(*asked.child), asked.orders, _line, asked.sabotage, asked.seconds)
         return 0
     began_s = time.monotonic()
     found = asyncio.run(
@@ -36,6 +38,7 @@ def main() -> int:
             asked.processes,
             lambda one: _show(one, asked.orders),
             asked.sabotage,
+            asked.seconds,
         )
     )
     took_s = time.monotonic() - began_s
@@ -47,6 +50,10 @@ def main() -> int:
     for text in found.broken:
         print(text)
     return 1 if found.failed or found.broken else 0
+
+
+def _line(text: str) -> None:
+    print(text, flush=True)
 
 
 def _show(outcome: Outcome, orders: int) -> None:

@@ -83,7 +83,12 @@ async def _lived(world: World, orders: int) -> Outcome:
     found = await _found(world, told, faults, happened)
     if settled_s >= SETTLE_S_MAX:
         found.append(f"settled: not within {SETTLE_S_MAX} s")
-    return Outcome(world.seed, found, _figures(world, told, faults, happened, settled_s))
+    figures = _figures(world, told, faults, happened, settled_s)
+    for node in world.nodes.values():
+        node.down = True
+        node.kill()
+    world.bus._logs.clear()  # FastAPI remembers each app's routes for ever, and through them the bus
+    return Outcome(world.seed, found, figures)
 
 
 def _figures(world: World, told: Told, faults: Faults, happened: Truth, settled_s: float) -> dict[str, Any]:

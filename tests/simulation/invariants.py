@@ -18,8 +18,8 @@ from order_service.domain.order import Order, Outcome
 from order_service.store.unit import EventRow, LedgerRow
 from tests.simulation.truth import AtVenue, Truth
 
-# What a venue that forgot everything makes us find.
-_OF_LOST_MEMORY = {"missing_at_venue", "fill_missing_at_venue", "position", "cash", "status"}
+# What a venue that forgot everything makes us find. (An open order that is gone is `explained` by it.)
+_OF_LOST_MEMORY = {"fill_missing_at_venue", "position", "cash", "status"}
 # Ends of an order that the exchange never had, and what must be known of its sending.
 NEVER_THERE = {Status.EXPIRED, Status.FAILED, Status.REJECTED}
 

@@ -6,8 +6,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import math
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
@@ -38,14 +40,19 @@ class Run:
         return sum(int(one.figures.get(figure, 0)) for one in self.outcomes)
 
 
-def in_this_process(seeds: Sequence[int], orders: int, tell: Callable[[str], None], sabotage: str = "") -> None:
-    """One line of JSON before each seed and one after it."""
+def in_this_process(
+    seeds: Sequence[int], orders: int, tell: Callable[[str], None], sabotage: str = "", seconds: float = math.inf
+) -> None:
+    """One line of JSON before each seed and one after it. After so many seconds no further seed is begun."""
+    until_s = time.monotonic() + seconds
     quiet()
     spoil = SABOTAGES[sabotage][0] if sabotage else None
     # The collector would walk through a whole world again and again; between two worlds it finds one in one go.
     gc.disable()
     gc.freeze()
     for number, seed in enumerate(seeds):
+        if time.monotonic() > until_s:
+            return
         tell(json.dumps({"begun": seed}))
         tell(json.dumps(asdict(simulate(seed, orders, spoil))))
         if number % WORLDS_KEPT == WORLDS_KEPT - 1:
@@ -53,18 +60,28 @@ def in_this_process(seeds: Sequence[int], orders: int, tell: Callable[[str], Non
 
 
 async def run(
-    first: int, seeds: int, orders: int, processes: int, told: Callable[[Outcome], None], sabotage: str = ""
+    first: int,
+    seeds: int,
+    orders: int,
+    processes: int,
+    told: Callable[[Outcome], None],
+    sabotage: str = "",
+    seconds: float = math.inf,
 ) -> Run:
-    """All seeds from `first` on, in worlds that are broken on purpose when `sabotage` names how. A seed that takes
-    forever, or a process that dies, is told of in `broken`."""
+    """All seeds from `first` on, or as many as `seconds` allow, in worlds that are broken on purpose when `sabotage`
+    names how. A seed that takes forever, or a process that dies, is told of in `broken`."""
     found = Run()
     shares = [range(first + i, first + seeds, processes) for i in range(processes)]
-    await asyncio.gather(*(_share(found, share, orders, told, sabotage) for share in shares if share))
+    await asyncio.gather(*(_share(found, share, orders, told, sabotage, seconds) for share in shares if share))
     return found
 
 
-async def _share(found: Run, mine: range, orders: int, told: Callable[[Outcome], None], sabotage: str) -> None:
-    words = [str(word) for word in ("--child", mine.start, mine.stop, mine.step, "--orders", orders)]
+async def _share(
+    found: Run, mine: range, orders: int, told: Callable[[Outcome], None], sabotage: str, seconds: float
+) -> None:
+    words = [
+        str(word) for word in ("--child", mine.start, mine.stop, mine.step, "--orders", orders, "--seconds", seconds)
+    ]
     if sabotage:
         words += ["--sabotage", sabotage]
     child = await asyncio.create_subprocess_exec(

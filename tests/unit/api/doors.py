@@ -20,6 +20,7 @@ from api.auth.tokens import issue, key_of
 from api.roles import DOORS, Door
 from api.settings import ApiSettings
 from infra.clock import NS_PER_S, ManualClock
+from infra.direct import Handlers
 from infra.principal import Principal, Role
 from infra.process import Part, Ready
 from infra.refusal import Refusal
@@ -43,6 +44,7 @@ class OrderDoors:
         self._stop = stop
         self.is_open = True
         self.wishes: list[Wish] = []
+        self.direct: Handlers = {}
 
     @property
     def parts(self) -> Mapping[str, Part]:
@@ -87,6 +89,7 @@ class PriceDoors:
     def __init__(self, stop: asyncio.Event) -> None:
         self.parts: Mapping[str, Part] = {}
         self.ready: Mapping[str, Ready] = {"hub": lambda: True}
+        self.direct: Handlers = {}
 
     def routers(self, principal: PrincipalDependency) -> list[APIRouter]:
         routes = APIRouter(tags=["prices"])

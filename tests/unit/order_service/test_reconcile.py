@@ -232,18 +232,18 @@ async def test_an_open_order_that_the_exchange_has_no_more() -> None:
     ("began_s", "remembers", "explained"),
     [
         (3600, (), True),  # a session after the order was placed, and nothing from before it
-        (3600, ("018bd020-0000-7000-8000-000000000002",), True),
-        (3600, (SECOND,), False),  # its memory goes back further: the order alone is gone
+        (7200, (3600, 7200), True),
+        (3600, (-3600, 3600), False),  # its memory goes back further: the order alone is gone
         (-3600, (), False),  # it was this very session that acknowledged the order
     ],
 )
-def test_lost_memory_explains_a_missing_order(began_s: int, remembers: tuple[str, ...], explained: bool) -> None:
+def test_lost_memory_explains_a_missing_order(began_s: int, remembers: tuple[int, ...], explained: bool) -> None:
     taken = NOW_US + 86_400 * US_PER_S
     session = NOW_US // US_PER_S + began_s
     begin = Snapshot(snapshot_id="S", why="start", part="begin", page=0, session=session, taken_ns=taken * 1000)
     sight = Sight(begin, GRACE_US)
-    for other in remembers:
-        sight.saw(other)
+    for number, after_s in enumerate(remembers):
+        sight.saw(f"other-{number}", state(order(SECOND), session=NOW_US // US_PER_S + after_s))
     found = missing_there(order(FIRST, status=Status.PLACED, venue_seq=1), sight, taken)
     assert found is not None
     assert found.state == ("explained" if explained else "open")
