@@ -17,9 +17,31 @@ from infra.migrations import runner
 from infra.settings import Infra
 from infra.stack import kafka, postgres
 from infra.stack.stack import SERVERS, Stack, throwaway_settings
+from tests.simulation.beside import Beside
 
 HERE = Path(__file__).parent
+# The simulated days that run beside the other tests, and how long they may.
+THOUSAND_DAYS = pytest.StashKey[Beside]()
+THOUSAND_DAYS_S = 540.0
+DAYS_TEST = "test_seeds.py"
 WITHOUT_SOCKETS = tuple(HERE / name for name in ("unit", "property", "shape"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What waits for the simulated days comes last."""
+    items.sort(key=lambda item: item.path.name == DAYS_TEST)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """The simulated days begin now, if they are wanted at all."""
+    if session.config.option.collectonly or not any(item.path.name == DAYS_TEST for item in session.items):
+        return
+    session.config.stash[THOUSAND_DAYS] = Beside(THOUSAND_DAYS_S)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if THOUSAND_DAYS in session.config.stash:
+        session.config.stash[THOUSAND_DAYS].end()
 
 
 @pytest.fixture(autouse=True)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from tests.simulation.day import Outcome
-from tests.simulation.seeds import replay, run
+from tests.conftest import THOUSAND_DAYS
+from tests.simulation.beside import ORDERS
+from tests.simulation.seeds import replay
 
-SEEDS, ORDERS, PROCESSES = 1000, 100, 2
 # A slow machine does fewer of them.
-SECONDS, SEEDS_MIN = 300.0, 100
+SEEDS_MIN = 100
 
 
 @pytest.mark.timeout(600)
-async def test_no_seed_finds_a_difference() -> None:
-    found = await run(1, SEEDS, ORDERS, PROCESSES, told, seconds=SECONDS)
+async def test_no_seed_finds_a_difference(request: pytest.FixtureRequest) -> None:
+    found = await asyncio.to_thread(request.config.stash[THOUSAND_DAYS].done)
     seeds = len(found.outcomes)
     print(f"{seeds} seeds, {found.total('placed')} orders, {found.total('kills')} kills")
     assert not found.broken, found.broken
@@ -25,8 +27,3 @@ async def test_no_seed_finds_a_difference() -> None:
     assert found.total("placed") > seeds * ORDERS / 2
     assert found.total("fills") > seeds * ORDERS / 4
     assert found.total("kills") > seeds * 4
-
-
-def told(outcome: Outcome) -> None:
-    if outcome.findings:
-        print(f"seed {outcome.seed}: {outcome.findings[0]}; {replay(outcome.seed, ORDERS)}")
