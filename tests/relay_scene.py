@@ -31,6 +31,7 @@ WRITERS = 8
 TAKE_OVER_S = 5.0
 TRANSACTIONS = 60
 KEYS = 10
+OPEN_S_MAX = 0.04
 COUNTERS = "CREATE TABLE counters (key text PRIMARY KEY, n int NOT NULL)"
 COUNT = "UPDATE counters SET n = n + 1 WHERE key = %s RETURNING n"
 
@@ -130,10 +131,10 @@ async def write(scene: Scene, seed: int) -> None:
 
 
 async def _others_commit(scene: Scene, count: int) -> None:
-    """Stay open until others committed; those who wait for our locks cannot, so not for ever."""
+    """Stay open until others committed; those who wait for our locks cannot, so not for long."""
     goal = scene.commits + count
     with contextlib.suppress(TimeoutError):
-        await until(lambda: scene.commits >= goal, timeout_s=0.2)
+        await until(lambda: scene.commits >= goal, timeout_s=OPEN_S_MAX)
 
 
 async def write_all(scene: Scene, writers: int = WRITERS) -> None:
