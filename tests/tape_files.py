@@ -19,6 +19,8 @@ from exchange_gateway.simulator.tape import write_synthetic
 REAL_TAPE = Path("tape") / "ticks_2013-10-08.parquet"
 OPEN_NY = datetime.datetime(2013, 10, 8, 9, 30, tzinfo=ZoneInfo("America/New_York"))
 MICROS_PER_E4 = 100
+# How long the first 100,000 ticks of the recorded day take.
+SLICE_S = 1_175.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +44,22 @@ def write_slice(target: Path, rows: int) -> Path:
     if source is None:
         print("no recorded tape on this machine: a synthetic one is played instead")
         write_synthetic(target, symbols=6, rows=rows, seed=1)
+        _hurried(target, SLICE_S)
         return target
     table = pq.read_table(source)
     first = int(np.searchsorted(table["ts_event"].to_numpy(), int(OPEN_NY.timestamp() * 1e9)))
     pq.write_table(table.slice(first, rows), target)
     return target
+
+
+def _hurried(path: Path, seconds: float) -> None:
+    """Let the whole tape last so long: a synthetic day of few rows is spread over all its hours."""
+    table = pq.read_table(path)
+    times = table["ts_event"].to_numpy()
+    passed = (times - times[0]) * (seconds * 1e9 / (times[-1] - times[0]))
+    index = table.schema.get_field_index("ts_event")
+    hurried = pa.array(times[0] + passed.astype(np.int64), table.schema.field(index).type)
+    pq.write_table(table.set_column(index, table.schema.field(index), hurried), path)
 
 
 def facts(path: Path) -> TapeFacts:
