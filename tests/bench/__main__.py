@@ -53,6 +53,7 @@ def measured(stack: Stack) -> list[Figure]:
     found: list[Figure] = []
 
     found += relay_figures.measured(stack, _say)
+    _say(figures.table(found))
 
     _say("tick at Kafka → SSE client")
     session = _run(_listed(infra.bootstrap))
@@ -70,6 +71,7 @@ def measured(stack: Stack) -> list[Figure]:
     found += figures.latency_figures(name, ours, ceiling, ("", "≤ 50"), load)
     orders = order_to_client.WARM_UP + ORDERS_PER_S * SECONDS
     found += per_order(before, after, orders, f"{load}; the tape's own cost is in it")
+    _say(figures.table(found))  # what is known by now, should the rest be cut short
 
     stack.stop_processes(EVERYTHING)
     return found + order_figures.measured(stack, _say)
