@@ -75,9 +75,10 @@ def measured(stack: Stack, say: Callable[[str], None]) -> list[Figure]:
         ours.append(bench.desk(ACCOUNTS))
         piped.append(bench.peer(pipelined=True))
         one.append(bench.desk(1))
+    say(f"desk {_rate(ours):.0f}/s, one hot account {_rate(one):.0f}/s, pgbench {_rate(plain):.0f}/s")
     say("reports")
     told = [bench.reports() for _ in range(ROUNDS)]
-    say("POST /orders")
+    say(f"{_rate(told):.0f} reports/s; POST /orders")
     single, double = _over_http(stack, bench.pid)
     base, base_p99 = _rate(plain), median(each.p99_ms for each in plain)
     desk = f"{CALLERS} callers in one process, {ACCOUNTS} accounts, every check on, one transaction a batch"

@@ -124,7 +124,7 @@ async def prepare(dsn: str) -> None:
     async with opened(dsn, "bench") as store:
         books = PgBooks(store, SystemClock())
         for number in range(1, ACCOUNTS + 1):
-            await fund(books, system("bench"), number, FUNDS)
+            await fund(books, system("bench"), number, FUNDS, "bench")
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
         await connection.execute("VACUUM ANALYZE")
 
