@@ -23,6 +23,7 @@ from api.observe import Observed
 from api.ops import routes as ops
 from api.roles import Door
 from api.settings import ApiSettings
+from api.wire import WireProtocol
 from infra.clock import Clock, Ids, SystemClock
 from infra.direct import Handler, Handlers
 from infra.process import Part, Ready, Service
@@ -65,7 +66,7 @@ async def opened(
     async with contextlib.AsyncExitStack() as stack:
         doors = {role: await stack.enter_async_context(openers[role](stop)) for role in roles if role in openers}
         app = build(settings, doors, roles, clock or SystemClock())
-        yield Service(NAME, app, _merged(doors, lambda d: d.parts), _merged(doors, lambda d: d.ready))
+        yield Service(NAME, app, _merged(doors, lambda d: d.parts), _merged(doors, lambda d: d.ready), WireProtocol)
 
 
 def build(settings: ApiSettings, doors: Mapping[Door, Doors], roles: tuple[Door, ...], clock: Clock) -> FastAPI:

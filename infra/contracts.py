@@ -43,6 +43,7 @@ class Topic:
 
 
 PRICES = "prices"
+DEPTH = "depth"
 INSTRUMENTS = "instruments"
 MARKET_STATUS = "market-status"
 ORDERS = "orders"
@@ -52,7 +53,7 @@ SWITCHES = "switches"
 
 _SOURCES = (
     Topic(PRICES, "symbol", "Every trade and quote of the venue.", retention_ms=DAY_MS),
-    Topic("depth", "symbol", "Top ten levels of the venue's book.", retention_ms=DAY_MS // 24),
+    Topic(DEPTH, "symbol", "Top ten levels of the venue's book.", retention_ms=DAY_MS // 24),
     Topic(INSTRUMENTS, "symbol", "Name, tick and lot size, previous close.", partitions=1, cleanup="compact"),
     Topic(MARKET_STATUS, "symbol or *", "Session open and close, halt and resume.", partitions=1, cleanup="compact"),
     Topic(SWITCHES, "scope", "Kill switches set by operators.", partitions=1, cleanup="compact"),
@@ -96,6 +97,18 @@ class Quote(msgspec.Struct, frozen=True, tag_field="k", tag="Q", gc=False):
 
 
 Tick = Trade | Quote
+
+
+class Depth(msgspec.Struct, frozen=True, gc=False):
+    """The whole visible book after a change: at most ten levels a side, best first, as (price micros, size). `n` rises
+    with every message of a symbol within a session; messages may be left out, since each one is complete."""
+
+    s: str
+    d: int
+    n: int
+    t: int  # event time, ns UTC
+    bids: tuple[tuple[int, int], ...]
+    asks: tuple[tuple[int, int], ...]
 
 
 class Instrument(msgspec.Struct, frozen=True):

@@ -36,13 +36,15 @@ class Service:
     """One process: an HTTP face and the parts that run beside it.
 
     A part returns soon after `stop` is set, its in-flight work finished; a part that raises ends the process, and the
-    supervisor starts it again. `ready` names the conditions of readiness.
+    supervisor starts it again. `ready` names the conditions of readiness. `protocol` is how it speaks HTTP/1.1, when it
+    is not uvicorn's own way.
     """
 
     name: str
     app: FastAPI
     parts: Mapping[str, Part] = field(default_factory=dict)
     ready: Mapping[str, Ready] = field(default_factory=dict)
+    protocol: type[asyncio.Protocol] | None = None
 
 
 def health_routes(service: Service) -> APIRouter:
@@ -90,10 +92,13 @@ async def run_parts(parts: Mapping[str, Part], stop: asyncio.Event) -> None:
         raise failures[0]
 
 
-async def serve_http(app: FastAPI, host: str, port: int, stop: asyncio.Event) -> None:
+async def serve_http(
+    app: FastAPI, host: str, port: int, stop: asyncio.Event, protocol: type[asyncio.Protocol] | None = None
+) -> None:
     """Serve `app` until `stop`; open streams are told by their own stop event and get a moment to end."""
     config = uvicorn.Config(
         app,
+        http=protocol or "auto",
         host=host,
         port=port,
         lifespan="off",
@@ -120,7 +125,7 @@ async def run_service(service: Service, host: str, port: int, stop: asyncio.Even
     service.app.include_router(health_routes(service))
 
     async def http(stopped: asyncio.Event) -> None:
-        await serve_http(service.app, host, port, stopped)
+        await serve_http(service.app, host, port, stopped, service.protocol)
 
     log.info("started", service=service.name, port=port)
     await run_parts({"http": http, **service.parts}, stop)

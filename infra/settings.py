@@ -96,6 +96,7 @@ class Infra:
     api_port: int = setting(8000, "Port of the api, the only door for clients.")
     venue_host: str = setting("127.0.0.1", "Host of the venue.")
     venue_port: int = setting(8100, "Port of the venue; the exchange simulator listens on it.")
+    gateway_host: str = setting("127.0.0.1", "Host of the exchange gateway's internal port.")
     gateway_port: int = setting(8200, "Internal port of the exchange gateway: webhooks in, health, metrics.")
     price_service_port: int = setting(8300, "Internal port of the price service worker: health, metrics.")
     order_service_port: int = setting(8400, "Internal port of the order service worker: health, metrics.")
@@ -123,6 +124,10 @@ class Infra:
     @property
     def venue_url(self) -> str:
         return f"http://{self.venue_host}:{self.venue_port}"
+
+    @property
+    def gateway_url(self) -> str:
+        return f"http://{self.gateway_host}:{self.gateway_port}"
 
     def dsn(self, database: str) -> str:
         """libpq URL of one of our databases, `orders` or `prices`."""
