@@ -31,15 +31,7 @@ def decide(unit: Unit, request: CancelOrder, now_us: int, ids: Ids) -> Done | Fa
     if isinstance(order, Fault):
         return order
     asked = facts.cancel_requested(order, order.requests + 1, now_us)
-    change = Change(
-        type="OrderCancelRequested",
-        cause=f"client:{request.asker.subject}",
-        event_id=ids.text7(),
-        traceparent=request.traceparent,
-    )
-    asked = unit.record(asked, change)
-    unit.command(newest(asked, ids.text7(), asked.updated_us), request.traceparent)
-    return Done(asked)
+    return sent(unit, asked, "OrderCancelRequested", request.asker, request.traceparent, ids)
 
 
 def changeable(unit: Unit, asker: Principal, order_id: str) -> Order | Fault:
@@ -52,3 +44,11 @@ def changeable(unit: Unit, asker: Principal, order_id: str) -> Order | Fault:
     if order.pending is not None:
         return Fault(reasons.CANCEL_PENDING if order.pending is Pending.CANCEL else reasons.REPLACE_PENDING)
     return order
+
+
+def sent(unit: Unit, asked: Order, event: str, asker: Principal, traceparent: str, ids: Ids) -> Done:
+    """The order with the request on its way: its event, and the command to the exchange."""
+    change = Change(type=event, cause=f"client:{asker.subject}", event_id=ids.text7(), traceparent=traceparent)
+    asked = unit.record(asked, change)
+    unit.command(newest(asked, ids.text7(), asked.updated_us), traceparent)
+    return Done(asked)

@@ -11,11 +11,10 @@ from order_service.domain import facts, ledger, reasons, risk
 from order_service.domain.order import Order, Outcome, Ticket
 from order_service.domain.reasons import Fault
 from order_service.domain.risk import Question, Rules
-from order_service.placing.cancel import changeable
+from order_service.placing.cancel import changeable, sent
 from order_service.placing.market import Market
 from order_service.placing.place import Done
-from order_service.store.commands import newest
-from order_service.store.unit import Change, Unit
+from order_service.store.unit import Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +40,7 @@ def decide(unit: Unit, request: ReplaceOrder, market: Market, rules: Rules, now_
     asked = facts.replace_requested(order, order.requests + 1, ticket.quantity, ticket.amount_micros, now_us)
     if (fault := risk.first(_question(unit, order, asked, ticket, market, rules, now_us))) is not None:
         return fault
-    change = Change(
-        type="OrderReplaceRequested",
-        cause=f"client:{request.asker.subject}",
-        event_id=ids.text7(),
-        traceparent=request.traceparent,
-    )
-    asked = unit.record(asked, change)
-    unit.command(newest(asked, ids.text7(), asked.updated_us), request.traceparent)
-    return Done(asked)
+    return sent(unit, asked, "OrderReplaceRequested", request.asker, request.traceparent, ids)
 
 
 def _terms(order: Order, request: ReplaceOrder) -> Ticket | Fault:

@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from infra.bus import Message
-from infra.clock import Ids, ManualClock
+from infra.clock import Ids
 from infra.contracts import PRICES, Quote, Report, cl_ord_id, encode
 from infra.principal import Principal
 from order_service.domain.fees import FeeSchedule
-from order_service.domain.lifecycle import Status
-from order_service.domain.order import Order, Outcome, Ticket
+from order_service.domain.order import Order, Ticket
 from order_service.domain.risk import Listing, Rules
 from order_service.placing.idempotency import request_hash
 from order_service.placing.market import Market, Quotes
 from order_service.placing.place import PlaceOrder
 from order_service.store.traces import traceparent_of
-from order_service.store.unit import Change
+from tests.stored_orders import BACK_OFFICE, INVESTOR, NOW_US, OTHER, change, new_ids, order
 
-NOW_US = 1_700_000_000_000_000
+__all__ = ["BACK_OFFICE", "INVESTOR", "NOW_US", "OTHER", "change", "new_ids", "order"]
+
 RULES = Rules(
     quantity_max=1_000_000,
     notional_max_micros=50_000_000 * 1_000_000,
@@ -35,13 +35,6 @@ LISTINGS = {
     "AAPL": Listing("AAPL", tick_micros=10_000, lot=1),
     "LOTS": Listing("LOTS", tick_micros=10_000, lot=100),
 }
-INVESTOR = Principal("ada", "investor", 1)
-OTHER = Principal("bob", "investor", 2)
-BACK_OFFICE = Principal("carol", "back_office")
-
-
-def new_ids(seed: int = 1) -> Ids:
-    return Ids(ManualClock(NOW_US * 1000), seed)
 
 
 def quoted(bid_micros: int, ask_micros: int, symbol: str = "AAPL", at_us: int = NOW_US) -> Message:
@@ -66,52 +59,6 @@ def request(ids: Ids, asker: Principal = INVESTOR, key: str | None = None, **cha
     assert asker.account_id is not None
     hashed = request_hash(wanted)
     return PlaceOrder(asker, asker.account_id, order_id, wanted, key or order_id, hashed, traceparent_of(None, ids))
-
-
-def order(order_id: str = "01890000-0000-7000-8000-000000000001", **changes: Any) -> Order:
-    values: dict[str, Any] = {
-        "id": order_id,
-        "account_id": 1,
-        "order_type": "buy",
-        "type": "LIMIT",
-        "symbol": "AAPL",
-        "quantity": 10,
-        "amount_micros": 580_250_000,
-        "tif": "DAY",
-        "status": Status.PENDING,
-        "standing": Status.PENDING,
-        "pending": None,
-        "outcome": Outcome.UNSENT,
-        "cum_qty": 0,
-        "leaves_qty": 10,
-        "cum_notional_micros": 0,
-        "exchange_order_id": None,
-        "cl_ord_id": cl_ord_id(order_id, 1),
-        "replaces": None,
-        "requests": 1,
-        "asked_quantity": None,
-        "asked_micros": None,
-        "venue_seq": 0,
-        "terms_seq": 0,
-        "reserve_micros": None,
-        "fee_per_share_micros": 0,
-        "fee_min_micros": 0,
-        "idempotency_key": order_id,
-        "request_hash": "0" * 64,
-        "reason": None,
-        "attempts": 0,
-        "next_attempt_us": None,
-        "not_after_us": None,
-        "version": 1,
-        "account_seq": 0,
-        "created_us": NOW_US,
-        "updated_us": NOW_US,
-    }
-    return Order(**{**values, **changes})
-
-
-def change(ids: Ids, type_: str = "OrderPlaced") -> Change:
-    return Change(type=type_, cause="test", event_id=str(ids.uuid7()), traceparent=traceparent_of(None, ids))
 
 
 def report(of: Order | str, exec_type: str | None = None, request_number: int = 1, **changes: Any) -> Report:
