@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
+import msgspec
 import structlog
 
 from infra.clock import wait
@@ -24,17 +24,28 @@ class TopicPartition(NamedTuple):
     partition: int
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A record as it was read. `timestamp_ms` is the producer's clock, Unix milliseconds."""
+RawHeaders = Iterable[tuple[str, bytes | None]]
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """A record as it was read. `timestamp_ms` is the producer's clock, Unix milliseconds.
+
+    There may be a hundred thousand a second: the collector is not told of them, and headers are made when asked for.
+    """
 
     topic: str
     partition: int
     offset: int
     key: bytes | None
     value: bytes | None
-    headers: Headers
+    source: Headers | Callable[[], RawHeaders | None]
     timestamp_ms: int
+
+    @property
+    def headers(self) -> Headers:
+        if isinstance(self.source, tuple):
+            return self.source
+        return tuple((name, value or b"") for name, value in self.source() or ())
 
     def header(self, name: str) -> bytes | None:
         """The last value of a header, or None."""
@@ -123,9 +134,6 @@ async def insisting(what: str, reading: Callable[[asyncio.Event], Awaitable[None
 
 
 def next_offsets(messages: Iterable[Message]) -> dict[TopicPartition, int]:
-    """What to commit once these messages are done."""
-    offsets: dict[TopicPartition, int] = {}
-    for message in messages:
-        place = TopicPartition(message.topic, message.partition)
-        offsets[place] = max(offsets.get(place, 0), message.offset + 1)
-    return offsets
+    """What to commit once these messages, each partition's in their order, are done."""
+    last = {(message.topic, message.partition): message.offset for message in messages}
+    return {TopicPartition(*place): offset + 1 for place, offset in last.items()}

@@ -40,6 +40,16 @@ class Cache(Protocol):
     async def close(self) -> None: ...
 
 
+class Once(Protocol):
+    """The same store, for what may be used a single time."""
+
+    async def put(self, key: str, value: bytes, ttl_s: int, only_new: bool = False) -> bool: ...
+
+    async def take(self, key: str) -> bytes | None:
+        """Read and forget in one step: of all who take a key at once, one gets its value."""
+        ...
+
+
 class RedisCache:
     """On Redis. Every trouble of the server or the wire is CacheDown, within `timeout_s`.
 
@@ -60,6 +70,9 @@ class RedisCache:
 
     async def delete(self, key: str) -> None:
         await self._asked("DEL", key)
+
+    async def take(self, key: str) -> bytes | None:
+        return cast("bytes | None", await self._asked("GETDEL", key))
 
     async def read_map(self, name: str) -> dict[str, bytes]:
         with _down():

@@ -26,6 +26,11 @@ class MemoryCache:
     async def delete(self, key: str) -> None:
         self._values.pop(key, None)
 
+    async def take(self, key: str) -> bytes | None:
+        value = await self.get(key)
+        self._values.pop(key, None)
+        return value
+
     async def read_map(self, name: str) -> dict[str, bytes]:
         return dict(self._maps.get(name, {}))
 

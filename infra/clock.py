@@ -24,13 +24,10 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clocks."""
+    """The machine's clocks, without a call in between: they are read several times per request."""
 
-    def now_ns(self) -> int:
-        return time.time_ns()
-
-    def monotonic_s(self) -> float:
-        return time.monotonic()
+    now_ns = staticmethod(time.time_ns)
+    monotonic_s = staticmethod(time.monotonic)
 
 
 class ManualClock:
@@ -68,6 +65,10 @@ class Ids:
         """The same as text, at a third of the cost."""
         digits = f"{self._value():032x}"
         return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+    def hex7(self) -> str:
+        """The same as 32 digits, cheaper still."""
+        return f"{self._value():032x}"
 
     def _value(self) -> int:
         tick = (self._clock.now_ns() // NS_PER_MS) << 12

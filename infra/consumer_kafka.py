@@ -167,6 +167,8 @@ class KafkaSubscription:
             asking = asyncio.run_coroutine_threadsafe(asked, self._loop)
             try:
                 starts = asking.result(ASK_TIMEOUT_S)
+            except TimeoutError as error:
+                raise BusError("where to start reading was not said in time") from error
             finally:
                 asking.cancel()
             for place in places:
@@ -187,18 +189,16 @@ class KafkaSubscription:
             first = self._consumer.poll(min(left_s, POLL_S_MAX))
             if first is not None:
                 more = self._consumer.consume(messages_max - 1, 0) if messages_max > 1 else []
-                if messages := [_message(record) for record in (first, *more) if self._usable(record)]:
+                if messages := [_message(r) for r in (first, *more) if r.error() is None or self._noted(r)]:
                     return messages
             elif left_s <= POLL_S_MAX:
                 break
         return []
 
-    def _usable(self, record: kafka.Message) -> bool:
-        """False for a record that only tells of trouble; serious trouble is raised by the next batch, so that the
-        messages beside it are not lost."""
-        error = record.error()
-        if error is None:
-            return True
+    def _noted(self, record: kafka.Message) -> bool:
+        """Always False: a record that only tells of trouble is no message. Serious trouble is raised by the next batch,
+        so that the messages beside it are not lost."""
+        error = cast("KafkaError", record.error())
         if error.code() in _TRANSIENT or error.retriable():
             log.warning("consumer_trouble", error=str(error))
         else:
@@ -250,14 +250,14 @@ async def _awaited(on_assigned: OnAssigned, places: list[TopicPartition]) -> Off
 
 
 def _message(record: kafka.Message) -> Message:
-    pairs = cast("list[tuple[str, bytes | None]]", record.headers() or [])
+    # The library's types allow for what a consumed record never lacks; a `cast` here would cost as much as the rest.
     return Message(
-        cast("str", record.topic()),
-        cast("int", record.partition()),
-        cast("int", record.offset()),
+        record.topic(),  # type: ignore[arg-type]
+        record.partition(),  # type: ignore[arg-type]
+        record.offset(),  # type: ignore[arg-type]
         record.key(),
         record.value(),
-        tuple((name, value or b"") for name, value in pairs),
+        record.headers,  # type: ignore[arg-type]
         record.timestamp()[1],
     )
 

@@ -8,9 +8,10 @@ field can be added without a flag day; a missing or mistyped field makes the mes
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 MICROS_PER_UNIT = 1_000_000
 SCHEMA_VERSION = b"1"
@@ -69,31 +70,44 @@ TOPICS: tuple[Topic, ...] = _SOURCES + tuple(
 
 # -- prices ------------------------------------------------------------------------------------------------------------
 
+# Far above any real value, far below what 64-bit columns and a minute's sums can hold; what is beyond is malformed.
+PRICE_MICROS_MAX = 10**13
+SIZE_MAX = 10**11
+NUMBER_MAX = 1 << 60
+TIME_NS_MAX = 1 << 62
+_Symbol = Annotated[str, Meta(min_length=1, max_length=16)]
+_Session = Annotated[int, Meta(ge=0, le=NUMBER_MAX)]
+_Sequence = Annotated[int, Meta(ge=1, le=NUMBER_MAX)]
+_Time = Annotated[int, Meta(ge=1, le=TIME_NS_MAX)]
+_Price = Annotated[int, Meta(ge=1, le=PRICE_MICROS_MAX)]
+_PriceOrNone = Annotated[int, Meta(ge=0, le=PRICE_MICROS_MAX)]
+_Size = Annotated[int, Meta(ge=0, le=SIZE_MAX)]
+
 
 class Trade(msgspec.Struct, frozen=True, tag_field="k", tag="T", gc=False):
     """A print. (s, d, q) identifies it: symbol, session, sequence from 1 without holes."""
 
-    s: str
-    d: int
-    q: int
-    t: int  # event time, ns UTC
-    p: int  # price, micros
-    z: int  # size, shares
-    c: int = 0  # condition flag bits
-    x: str = ""  # venue code of the print
+    s: _Symbol
+    d: _Session
+    q: _Sequence
+    t: _Time  # event time, ns UTC
+    p: _Price  # price, micros
+    z: _Size  # size, shares
+    c: Annotated[int, Meta(ge=0, le=NUMBER_MAX)] = 0  # condition flag bits
+    x: Annotated[str, Meta(max_length=8)] = ""  # venue code of the print
 
 
 class Quote(msgspec.Struct, frozen=True, tag_field="k", tag="Q", gc=False):
     """Best bid and ask after an update. A side without orders has price and size 0."""
 
-    s: str
-    d: int
-    q: int
-    t: int
-    b: int  # bid, micros
-    bz: int
-    a: int  # ask, micros
-    az: int
+    s: _Symbol
+    d: _Session
+    q: _Sequence
+    t: _Time
+    b: _PriceOrNone  # bid, micros
+    bz: _Size
+    a: _PriceOrNone  # ask, micros
+    az: _Size
 
 
 Tick = Trade | Quote

@@ -19,10 +19,15 @@ import uvloop
 from fastapi import APIRouter, FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from infra.clock import SystemClock
+from infra.stalls import StallWatch
+
 log = structlog.get_logger(__name__)
 
 STOP_TIMEOUT_S = 4.5
 BACKLOG = 4096
+# Of a message that a client sends on a WebSocket; a longer one ends the connection (RFC 6455 §7.4.1: 1009).
+SOCKET_MESSAGE_BYTES_MAX = 64 * 1024
 THREAD_SWITCH_S = 0.0005
 # Objects made, less those dropped, between two looks of the garbage collector at the young ones.
 GARBAGE_YOUNG = 20_000
@@ -107,6 +112,7 @@ async def serve_http(
         backlog=BACKLOG,
         timeout_graceful_shutdown=3,
         server_header=False,
+        ws_max_size=SOCKET_MESSAGE_BYTES_MAX,
         ws_per_message_deflate=False,  # costs both ends far more than it saves on loopback and in a data centre
         date_header=True,
     )
@@ -145,7 +151,8 @@ def run(
                 # again. What comes and goes with requests has few cycles, so it may look less often.
                 gc.freeze()
                 gc.set_threshold(GARBAGE_YOUNG, 50, 100)
-                await run_service(service, host, port, stop)
+                async with background(StallWatch(SystemClock()).run):
+                    await run_service(service, host, port, stop)
 
     # A Kafka thread that has a message waits for the event loop to give way: by default up to 5 ms, at every hop.
     sys.setswitchinterval(THREAD_SWITCH_S)

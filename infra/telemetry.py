@@ -4,11 +4,54 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterable
 
 import structlog
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, Metric
+from prometheus_client.registry import Collector
 
 _LATENCY_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class Tally:
+    """Durations of one thread, nearly all of them in the first bucket: added up without a lock, which would cost many
+    times as much, and settled with their histogram before it is read."""
+
+    __slots__ = ("_count", "_histogram", "_total_s")
+
+    def __init__(self, histogram: Histogram) -> None:
+        self._histogram = histogram
+        self._count = 0
+        self._total_s = 0.0
+
+    def add(self, seconds: float) -> None:
+        if seconds <= _LATENCY_BUCKETS_S[0]:
+            self._count += 1
+            self._total_s += seconds
+        else:
+            self._histogram.observe(seconds)
+
+    def settle(self) -> None:
+        count, self._count = self._count, 0
+        total_s, self._total_s = self._total_s, 0.0
+        self._histogram._sum.inc(total_s)
+        self._histogram._buckets[0].inc(count)
+
+
+class _Tallies(Collector):
+    """Collectors are read in the order of their registration, so this one stands before the histograms."""
+
+    def __init__(self) -> None:
+        self.all: list[Tally] = []
+
+    def collect(self) -> Iterable[Metric]:
+        for tally in self.all:
+            tally.settle()
+        return ()
+
+
+_TALLIES = _Tallies()
+REGISTRY.register(_TALLIES)
 
 MESSAGES = Counter("xgw_messages_total", "Messages handled by a consumer.", ["topic"])
 PARKED = Counter("xgw_parked_messages_total", "Messages sent to a dead-letter topic. Any is worth a look.", ["topic"])
@@ -21,12 +64,40 @@ HTTP_SECONDS = Histogram(
 )
 STREAMS = Gauge("xgw_streams", "Open event streams.", ["kind"])
 FRAMES = Counter("xgw_stream_frames_total", "Frames handed to clients' streams.", ["kind"])
+STREAM_SKIPS = Counter(
+    "xgw_stream_skips_total", "Times that a price stream was passed over because its client had not taken enough."
+)
+STREAMS_STUCK = Counter("xgw_streams_stuck_total", "Price streams ended because their clients took nothing any more.")
+LOOP_STALLS = Counter(
+    "xgw_loop_stalls_total", "Times that the event loop was held up for more than 20 ms. Rising means overload."
+)
+TICKS_LOST = Counter(
+    "xgw_stream_ticks_lost_total", "Ticks that found a client's queue full; the client was told by a reset."
+)
 TICKS_STORED = Counter("xgw_ticks_stored_total", "Ticks committed to the store.")
 CACHE_SKIPPED = Counter(
     "xgw_cache_writes_skipped_total", "Writes of quotes that the cache did not take; the next one heals it."
 )
 TICKS_DROPPED = Counter("xgw_ticks_duplicate_total", "Ticks that were stored before. Normal after a restart.")
+HOURS_ROLLED = Counter("xgw_hours_rolled_up_total", "Hours made again from minutes that had changed, with their days.")
+CHUNKS_DROPPED = Counter("xgw_chunks_dropped_total", "Chunks of a table that grew older than is kept.", ["table"])
+SYMBOLS_SEEDED = Counter("xgw_symbols_seeded_total", "Symbols whose earlier bars were made up.")
+HEARTBEATS = Counter(
+    "xgw_order_heartbeats_total", "Heartbeats due on order streams, by what became of them.", ["end"]
+)
+QUOTE_FETCHES = Counter(
+    "xgw_quote_fetches_total", "Stale or missing quotes that the venue was asked for, by what came of it.", ["end"]
+)
 FEED_TICKS = Counter("xgw_feed_ticks_total", "Ticks taken from the venue's feed and sent to the bus.")
+FEED_TICKS_MISSING = Counter(
+    "xgw_feed_ticks_missing_total", "Ticks that the venue's feed counted and did not send, not even when asked again."
+)
+FEED_BOOKS = Counter("xgw_feed_books_total", "Books taken from the venue's feed, by what became of them.", ["end"])
+TICKS_RESENT = Counter("xgw_ticks_resent_total", "Ticks asked for at the venue and sent to the bus, by why.", ["why"])
+GAP_MISSING_TICKS = Gauge("xgw_gap_missing_ticks", "Sequence numbers below the newest that were never stored.")
+GAP_REQUESTS = Counter("xgw_gap_requests_total", "Re-requests of missing ticks at the gateway, by their end.", ["end"])
+GAP_CLOSED = Counter("xgw_gap_ticks_closed_total", "Missing ticks that came after they had been asked for.")
+GAP_LOST = Counter("xgw_gap_ticks_lost_total", "Missing ticks given up, since the venue no longer has them.")
 ORDERS_PLACED = Counter("xgw_orders_placed_total", "Orders stored.")
 ORDERS_REFUSED = Counter("xgw_orders_refused_total", "Orders refused before they were stored.", ["code"])
 KEYS_WITHOUT_CACHE = Counter(
@@ -57,6 +128,13 @@ SLOT_REPAIRS = Counter(
     "xgw_slot_repairs_total", "Slots that were missing or lost and were made anew; rows are published again."
 )
 SLOT_LAG_BYTES = Gauge("xgw_slot_lag_bytes", "WAL that the relay's slot still holds. Rising means the relay is stuck.")
+
+
+def tallied(route: str, status: str) -> Tally:
+    """What adds to HTTP_SECONDS for the event loop."""
+    tally = Tally(HTTP_SECONDS.labels(route, status))
+    _TALLIES.all.append(tally)
+    return tally
 
 
 def configure_logging(process: str, level: str) -> None:

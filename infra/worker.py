@@ -11,6 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TypeVar
 
 import structlog
@@ -36,7 +37,11 @@ class Stopping(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """One consumer of one or more topics. `name` is its group, as operators see it."""
+    """One consumer of one or more topics. `name` is its group, as operators see it.
+
+    With `ahead`, a batch is read while the one before is handled, and committed while the one after is: the handler
+    must bear an assignment while it runs, and messages of partitions that went to another member meanwhile.
+    """
 
     name: str
     subscription: Subscription
@@ -45,14 +50,18 @@ class Worker:
     messages_max: int = 500
     wait_s: float = 0.2
     transient: tuple[type[Exception], ...] = (*TRANSIENT, BusError)
+    ahead: bool = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`: the batch in hand is finished and committed first."""
         try:
+            if self.ahead:
+                await self._run_ahead(stop)
             while not stop.is_set():
                 messages = await self._patiently(self._next, stop)
                 if messages:
                     await self._settle(messages, stop)
+                    await self._commit(messages, stop)
         except Stopping:
             log.info("stopped_with_a_batch_unfinished", worker=self.name)
         finally:
@@ -61,12 +70,38 @@ class Worker:
     async def _next(self) -> list[Message]:
         return await self.subscription.batch(self.messages_max, self.wait_s)
 
+    async def _run_ahead(self, stop: asyncio.Event) -> None:
+        done: Sequence[Message] = ()
+        committing = asyncio.create_task(self._commit(done, stop))
+        reading = asyncio.create_task(self._read_after(committing, stop))
+        try:
+            while not stop.is_set():
+                messages = await reading
+                committing = asyncio.create_task(self._commit(done, stop))
+                reading = asyncio.create_task(self._read_after(committing, stop))
+                await self._settle(messages, stop)
+                done = messages
+            await committing
+            await self._commit(done, stop)
+        finally:
+            reading.cancel()
+            await asyncio.gather(committing, reading, return_exceptions=True)
+
+    async def _read_after(self, committing: asyncio.Task[None], stop: asyncio.Event) -> list[Message]:
+        await committing
+        return await self._patiently(self._next, stop)
+
     async def _settle(self, messages: Sequence[Message], stop: asyncio.Event) -> None:
-        verdicts = await self._handle(messages, stop)
+        verdicts = await self._handle(messages, stop) if messages else ()
         if verdicts:
             await self._patiently(lambda: park(self.producer, self.name, verdicts), stop)
-        await self._patiently(lambda: self.subscription.commit(next_offsets(messages)), stop)
-        for topic, count in Counter(message.topic for message in messages).items():
+
+    async def _commit(self, messages: Sequence[Message], stop: asyncio.Event) -> None:
+        if not messages:
+            return
+        offsets = next_offsets(messages)
+        await self._patiently(lambda: self.subscription.commit(offsets), stop)
+        for topic, count in Counter(map(attrgetter("topic"), messages)).items():
             MESSAGES.labels(topic).inc(count)
 
     async def _handle(self, messages: Sequence[Message], stop: asyncio.Event) -> list[Park]:

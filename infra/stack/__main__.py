@@ -9,13 +9,16 @@ import sys
 import time
 from collections.abc import Mapping
 
-from infra.settings import SettingsError
+from infra.settings import PREFIX, SettingsError
 from infra.stack import docker, install, panel
 from infra.stack.errors import StackError
 from infra.stack.layout import Cache, Layout
 from infra.stack.processes import SERVERS, SERVICES
 from infra.stack.settings import StackSettings, load_stack, recall
 from infra.stack.stack import Stack
+
+# What `up` switches on unless its caller says otherwise: the charts of a stack of one's own begin with a history.
+FRESH = {f"{PREFIX}PRICES_SEED_HISTORY": "true"}
 
 
 def main() -> int:
@@ -80,7 +83,7 @@ def up(settings: StackSettings, environ: Mapping[str, str], servers_only: bool) 
     layout = Layout(settings.infra.run_dir)
     layout.run_dir.mkdir(parents=True, exist_ok=True)
     with install.locked(layout.lock, lambda: _say("waiting for another `make up` to finish …")):
-        stack = Stack(settings, environ, say=_say)
+        stack = Stack(settings, FRESH | dict(environ), say=_say)
         stack.require_ports(SERVERS if servers_only else (*SERVERS, *SERVICES))
         stack.start(SERVERS)
         stack.prepare(seed=not servers_only)

@@ -41,6 +41,20 @@ class CacheContract:
         claimed = await asyncio.gather(*(cache.put(name, b"", ttl_s=60, only_new=True) for _ in range(100)))
         assert sum(claimed) == 1
 
+    async def test_one_of_all_who_take_gets_it(self, cache: RedisCache | MemoryCache, name: str) -> None:
+        await cache.put(name, b"once", ttl_s=60)
+        taken = await asyncio.gather(*(cache.take(name) for _ in range(50)))
+        assert sorted(filter(None, taken)) == [b"once"]
+        assert await cache.get(name) is None
+        assert await cache.take(name) is None
+
+    async def test_what_has_ended_cannot_be_taken(self, cache: RedisCache | MemoryCache, name: str) -> None:
+        await cache.put(name, b"short", ttl_s=1)
+        async with asyncio.timeout(10):
+            while await cache.get(name) is not None:  # noqa: ASYNC110 - time is the store's own
+                await asyncio.sleep(0.05)
+        assert await cache.take(name) is None
+
     async def test_a_map_keeps_fields_that_are_not_written_again(self, cache: Cache, name: str) -> None:
         assert await cache.read_map(name) == {}
         await cache.write_map(name, {"q:A": b"1", "o:0": b"5"})
@@ -70,7 +84,7 @@ class TestRedis(CacheContract):
 
 async def test_a_server_that_is_away_is_named_so(unused_tcp_port: int) -> None:
     cache = RedisCache(f"redis://127.0.0.1:{unused_tcp_port}/0")
-    asked_for = (cache.get("x"), cache.put("x", b"", 1), cache.delete("x"), cache.read_map("x"))
+    asked_for = (cache.get("x"), cache.put("x", b"", 1), cache.delete("x"), cache.take("x"), cache.read_map("x"))
     for asked in (*asked_for, cache.write_map("x", {"a": b""})):
         with pytest.raises(CacheDown):
             await asked

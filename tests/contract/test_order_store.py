@@ -21,7 +21,7 @@ from order_service.store.funding import NO_FUNDS
 from order_service.store.memory import MemoryOrders
 from order_service.store.order_json import order_bytes, rebuilt
 from order_service.store.orders_pg import PgOrders, add_accounts, opened
-from order_service.store.ports import ConflictError, Filter, OrderStore
+from order_service.store.ports import ConflictError, Filter, OpenOrder, OpenOrders, OrderStore
 from order_service.store.unit import Account, Unit, Want
 from tests.stored_orders import (
     BACK_OFFICE,
@@ -285,6 +285,31 @@ class OrderStoreContract:
             assert asker.account_id is not None
             events = await store.events_since(asker, asker.account_id, 0, 100)
             assert [e.account_seq for e in events] == list(range(1, 21))
+
+    async def test_open_orders_are_of_one_account_and_not_final(self, store: OrderStore, ids: Ids) -> None:
+        assert await store.open_orders(INVESTOR, 1) == OpenOrders(0, [])
+        first, second, third = [await placed(store, ids) for _ in range(3)]
+        await placed(store, ids, asker=OTHER)
+        accepted = facts.Report(event=Event.ACKNOWLEDGED, exchange_order_id="V", venue_seq=1)
+        await apply(store, ids, first, accepted)
+        await apply(store, ids, second, facts.Report(event=Event.REJECTED, exchange_order_id="W", venue_seq=1))
+        found = await store.open_orders(BACK_OFFICE, 1)
+        assert found == OpenOrders(5, [OpenOrder(first.id, 2, Status.PLACED), OpenOrder(third.id, 1, Status.PENDING)])
+        assert await store.open_orders(INVESTOR, 1) == found
+        assert await store.open_orders(OTHER, 1) is None
+        assert await store.open_orders(BACK_OFFICE, 77) is None
+
+    async def test_open_orders_and_their_number_are_of_one_moment(self, store: OrderStore, ids: Ids) -> None:
+        placing = asyncio.gather(*(placed(store, ids) for _ in range(40)))
+        while not placing.done():
+            found = await store.open_orders(INVESTOR, 1)
+            assert found is not None
+            assert len(found.orders) == found.seq  # every event was a new order
+            await asyncio.sleep(0)
+        await placing
+        last = await store.open_orders(INVESTOR, 1)
+        assert last is not None
+        assert (last.seq, len(last.orders)) == (40, 40)
 
     async def test_the_outbox_has_a_command_and_an_event(self, store: OrderStore, ids: Ids) -> None:
         first = await placed(store, ids, idempotency_key="k")

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.clock import NS_PER_S
-from infra.contracts import Instrument, Tick, Trade
+from infra.contracts import PRICE_MICROS_MAX, SIZE_MAX, Instrument, Tick, Trade
 from infra.db import driver, engine
 from price_service.domain.bars import MINUTE_NS
 from price_service.domain.conditions import FORM_T, ODD_LOT
@@ -20,7 +20,6 @@ from price_service.domain.days import Day, DayKey
 from price_service.domain.points import Window
 from price_service.history.history_pg import PgHistory
 from price_service.history.ports import HistoryStore
-from price_service.history.ranges import ZONE
 from price_service.ingest.ports import TickStore
 from price_service.ingest.ticks_pg import PgTicks
 from price_service.live.ports import Snapshots
@@ -45,7 +44,7 @@ class Store:
     async def stored(self) -> list[tuple[Any, ...]]:
         """(symbol, session, q, time, kind, price or bid, size or bid size, conditions or ask, code or ask size)."""
         if isinstance(self.source, MemoryPrices):
-            return sorted(_flat(tick) for tick, _, _ in self.source.ticks)
+            return sorted(_flat(tick) for tick, _ in self.source.ticks)
         async with driver(self.source) as connection:
             cursor = await connection.execute(
                 "SELECT symbol, session, q, (extract(epoch FROM ts) * 1000000)::bigint * 1000 + ns, kind::text,"
@@ -141,6 +140,31 @@ class PriceStoreContract:
         assert (point.volume, point.trades) == (403, 5)
         assert point.notional_micros == (11 + 9 + 15 + 14) * 100_000_000 + 297_000_000
 
+    async def test_a_late_tick_is_stored_and_corrects_its_bar(self, store: Store) -> None:
+        """Older than all in event time, the newest in sequence: what a venue sends after a hiccup of its own."""
+        await store.ticks.adopt([0])
+        days: dict[DayKey, Day] = {}
+        early = [
+            trade(1, micros=10_000_000, at_ns=MINUTE + 5),
+            trade(2, micros=12_000_000, at_ns=MINUTE + MINUTE_NS),
+        ]
+        await store.ticks.save(batch(early, [Move(0, 0, 2)], days))
+        late = trade(3, micros=9_000_000, at_ns=MINUTE + 1)
+        await store.ticks.save(batch([late], [Move(0, 2, 3)], days))
+        assert [row[2:4] for row in await store.stored()] == [(1, MINUTE + 5), (2, MINUTE + MINUTE_NS), (3, MINUTE + 1)]
+        points = await store.history.points("AAPL", ALWAYS, 10)
+        assert [(p.open, p.low, p.close, p.trades) for p in points] == [
+            (9_000_000, 9_000_000, 10_000_000, 2),
+            (12_000_000, 12_000_000, 12_000_000, 1),
+        ]
+
+    async def test_a_minutes_money_may_be_longer_than_64_bits(self, store: Store) -> None:
+        await store.ticks.adopt([0])
+        huge = [trade(q, micros=PRICE_MICROS_MAX, size=SIZE_MAX, at_ns=MINUTE + q) for q in (1, 2, 3)]
+        await store.ticks.save(batch(huge, [Move(0, 0, 3)]))
+        (point,) = await store.history.points("AAPL", ALWAYS, 10)
+        assert point.notional_micros == 3 * PRICE_MICROS_MAX * SIZE_MAX
+
     async def test_a_minute_of_odd_lots_alone_has_volume_but_no_prices(self, store: Store) -> None:
         await store.ticks.adopt([0])
         await store.ticks.save(batch([trade(1, size=5, cond=ODD_LOT)], [Move(0, 0, 1)]))
@@ -148,54 +172,11 @@ class PriceStoreContract:
         assert (point.open, point.high, point.low, point.close, point.volume) == (None, None, None, None, 5)
         assert point.vwap_micros == 100_000_000
 
-    async def test_longer_points_are_rolled_up_and_the_newest_are_kept(self, store: Store) -> None:
-        await store.ticks.adopt([0])
-        start = T0 - T0 % (3600 * NS_PER_S)
-        ticks = [trade(i + 1, micros=(i + 1) * 10_000, at_ns=start + i * MINUTE_NS) for i in range(12)]
-        ticks[5] = trade(6, micros=5, cond=FORM_T, at_ns=start + 5 * MINUTE_NS)
-        await store.ticks.save(batch(ticks, [Move(0, 0, 12)]))
-        window = Window(start, start + 11 * MINUTE_NS, 5 * MINUTE_NS)
-        points = await store.history.points("AAPL", window, 10)
-        assert [p.time_ns for p in points] == [start, start + 5 * MINUTE_NS, start + 10 * MINUTE_NS]
-        assert [(p.open, p.high, p.low, p.close) for p in points] == [
-            (10_000, 50_000, 10_000, 50_000),
-            (70_000, 100_000, 70_000, 100_000),
-            (110_000, 110_000, 110_000, 110_000),
-        ]
-        assert [p.volume for p in points] == [500, 500, 100]
-        assert [p.time_ns for p in await store.history.points("AAPL", window, 2)] == [p.time_ns for p in points[1:]]
-        assert await store.history.points("SPY", window, 10) == []
-
-    async def test_a_day_is_a_new_york_day(self, store: Store) -> None:
-        await store.ticks.adopt([0])
-        # 2024-01-10 05:00 UTC is midnight in New York; the late session of the 9th ends at 01:00 UTC of the 10th.
-        midnight = 1_704_862_800 * NS_PER_S
-        times = [midnight - 4 * 3600 * NS_PER_S, midnight, midnight + 20 * 3600 * NS_PER_S]
-        await store.ticks.save(batch([trade(i + 1, at_ns=t) for i, t in enumerate(times)], [Move(0, 0, 3)]))
-        window = Window(0, 2 * T0, 86_400 * NS_PER_S, ZONE)
-        points = await store.history.points("AAPL", window, 10)
-        assert [(p.time_ns, p.trades) for p in points] == [(midnight - 24 * 3600 * NS_PER_S, 1), (midnight, 2)]
-
-    async def test_search_ranks_symbols_that_begin_so_before_names_that_contain_it(self, store: Store) -> None:
-        names = {"AAPL": "Apple Inc.", "APP": "AppLovin", "SNAP": "Snap 50%_Off", "B": "Big Apple Bank"}
-        await store.ticks.keep([Instrument(s, n, 10_000, 1, SESSION) for s, n in names.items()])
-        assert [f.symbol for f in await store.history.search("ap", 20)] == ["APP", "AAPL", "B", "SNAP"]
-        assert [f.symbol for f in await store.history.search("AP", 2)] == ["APP", "AAPL"]
-        assert [f.symbol for f in await store.history.search("%_", 20)] == ["SNAP"]
-        assert await store.history.search("\\", 20) == []
-        assert await store.history.search("%", 20) == await store.history.search("50%", 20)
-
     async def test_an_earlier_sessions_listing_never_replaces_a_later_ones(self, store: Store) -> None:
         new, old = Instrument("X", "New", 10_000, 1, 2), Instrument("X", "Old", 10_000, 1, 1)
         await store.ticks.keep([new, old])
         await store.ticks.keep([old])
-        assert [f.name for f in await store.history.search("X", 5)] == ["New"]
-
-    async def test_a_symbol_is_known_when_listed_or_ticked(self, store: Store) -> None:
-        await store.ticks.adopt([0])
-        await store.ticks.keep([Instrument("LISTED", "Listed", 10_000, 1, SESSION)])
-        await store.ticks.save(batch([trade(1, symbol="TICKED")], [Move(0, 0, 1)]))
-        assert [await store.history.known(s) for s in ("LISTED", "TICKED", "NEITHER")] == [True, True, False]
+        assert [f.name for f in await store.history.search("X", 5, 0)] == ["New"]
 
 
 class TestMemory(PriceStoreContract):
@@ -213,6 +194,28 @@ class TestPostgres(PriceStoreContract):
         yield Store(PgTicks(source), PgHistory(source), PgSnapshots(source), source)
         await source.dispose()
 
+    async def test_a_changed_bar_marks_its_hour_and_when_it_changed(self, store: Store) -> None:
+        assert isinstance(store.source, AsyncEngine)
+        await store.ticks.adopt([4])
+        ticks: list[Tick] = [
+            trade(1, at_ns=MINUTE),
+            trade(2, at_ns=MINUTE + 1),
+            quote(3, at_ns=MINUTE + 7200 * NS_PER_S),
+        ]
+        ticks.append(trade(4, at_ns=MINUTE + 3600 * NS_PER_S))
+        await store.ticks.save(batch(ticks, [Move(4, 0, 4)], partition=4))
+        hour = MINUTE // (3600 * NS_PER_S) * 3600
+        async with driver(store.source) as connection:
+            marked = "SELECT partition, symbol, extract(epoch FROM hour)::bigint FROM bars_dirty ORDER BY hour"
+            cursor = await connection.execute(marked)
+            assert await cursor.fetchall() == [(4, "AAPL", hour), (4, "AAPL", hour + 3600)]
+            await connection.execute("UPDATE bars_1m SET received_at = received_at - INTERVAL '1 day'")
+            await connection.commit()
+        await store.ticks.save(batch([trade(5, at_ns=MINUTE + 2)], [Move(4, 4, 5)], partition=4))
+        async with driver(store.source) as connection:
+            recent = "SELECT received_at > now() - INTERVAL '1 hour' FROM bars_1m ORDER BY bucket"
+            assert await (await connection.execute(recent)).fetchall() == [(True,), (False,)]
+
     async def test_the_tick_index_refuses_a_double(self, store: Store) -> None:
         await store.ticks.adopt([0])
         await store.ticks.save(batch([trade(1)], [Move(0, 0, 1)]))
@@ -223,7 +226,7 @@ class TestPostgres(PriceStoreContract):
 
 async def test_a_server_that_is_away_is_named_so(unused_tcp_port: int) -> None:
     source = engine(f"postgresql://xgw:xgw@127.0.0.1:{unused_tcp_port}/prices", "test")
-    for asked in (PgTicks(source).adopt([0]), PgSnapshots(source).snapshot(), PgHistory(source).known("X")):
+    for asked in (PgTicks(source).adopt([0]), PgSnapshots(source).snapshot(), PgHistory(source).about("X")):
         with pytest.raises(StoreAway):
             await asked
     await source.dispose()

@@ -27,6 +27,12 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_module, "RETRY_S_MAX", 0.002)
 
 
+@pytest.fixture(autouse=True, params=[False, True], ids=["in turn", "ahead"])
+def _both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of this holds for a worker that reads ahead, too."""
+    monkeypatch.setattr(House, "ahead", request.param)
+
+
 class Noted:
     """A subscription that remembers what was committed and stumbles once for each step in `troubles`."""
 
@@ -56,6 +62,8 @@ class Noted:
 class House:
     """A bus with one topic, its dead-letter topic, and a record of what the group committed."""
 
+    ahead = False
+
     def __init__(self) -> None:
         topics = [Topic(name, "key", "A topic.", 1) for name in (TOPIC, TOPIC + DLQ_SUFFIX)]
         self.bus = MemoryBus(ManualClock(), topics)
@@ -70,7 +78,7 @@ class House:
 
     async def worker(self, handler: Handler) -> Worker:
         subscription = Noted(await self.bus.subscribe([TOPIC], "group"), self.commits, list(self.troubles))
-        return Worker("group", subscription, self.producer, handler)
+        return Worker("group", subscription, self.producer, handler, ahead=self.ahead)
 
     async def run_until(self, handler: Handler, condition: Callable[[], bool]) -> None:
         """The worker runs until the condition holds, and ends cleanly."""
@@ -225,3 +233,28 @@ async def test_stopping_finishes_the_batch_in_hand() -> None:
 
     await house.run_until(handler, house.stop.is_set)
     assert house.commits == [{PLACE: 1}]
+
+
+async def test_a_batch_is_read_while_the_one_before_is_handled() -> None:
+    house, seen = House(), list[list[bytes | None]]()
+    second_read = asyncio.Event()
+
+    class Watched(Noted):
+        async def batch(self, messages_max: int, wait_s: float) -> list[Message]:
+            messages = await super().batch(1, wait_s)
+            if [m.value for m in messages] == [b"2"]:
+                second_read.set()
+            return messages
+
+    async def handle(messages: Sequence[Message]) -> Sequence[Park]:
+        if not seen:
+            await second_read.wait()
+        seen.append([message.value for message in messages])
+        return ()
+
+    house.send(b"1", b"2")
+    subscription = Watched(await house.bus.subscribe([TOPIC], "group"), house.commits, [])
+    worker = Worker("group", subscription, house.producer, handle, ahead=True)
+    await house.run_worker(worker, lambda: len(seen) == 2)
+    assert seen == [[b"1"], [b"2"]]
+    assert house.commits[-1] == {PLACE: 2}
