@@ -94,9 +94,9 @@ async def opened(
         )
         order_doors = orders.doors(order_settings, order_outside, stop)
         stack.push_async_callback(order_doors.close)
-        price_outside = prices.DoorAdapters(
-            bus=bus, history=price_store, snapshots=price_store, cache=cache, clock=clock
-        )
+        quotes = prices.quoting(infra)
+        stack.push_async_callback(quotes.close)
+        price_outside = prices.doors_in_memory(bus, price_store, cache, clock, quotes)
         price_doors = prices.assemble_doors(price_settings, price_outside, stop)
         replay = Replay(letters, bus.producer(), LocalTurn())
         watch, breaks = MemoryWatch(order_store), MemoryBreaks(order_store)
@@ -117,8 +117,14 @@ async def opened(
             "prices": _already_open(price_doors),
             "ops": _already_open(ops_doors),
         }
-        api = await stack.enter_async_context(api_app.opened(load(ApiSettings, environ), doors, stop, DOORS, clock))
-        ingest = prices.WorkerAdapters(bus=bus, producer=bus.producer(), store=price_store, cache=cache)
+        api = await stack.enter_async_context(
+            api_app.opened(load(ApiSettings, environ), doors, stop, DOORS, clock, cache)
+        )
+        resender = prices.resending(infra)
+        stack.push_async_callback(resender.close)
+        ingest = prices.WorkerAdapters(
+            bus=bus, producer=bus.producer(), store=price_store, cache=cache, resender=resender, clock=clock
+        )
         workers = [
             relay.in_memory(order_store, bus, clock),
             await orders.worker(order_settings, order_worker),

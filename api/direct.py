@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.errors import problem, request_id_of
-from infra.direct import Answer, Asked, Handlers
+from infra.direct import Asked, Handlers, header_lines
 from infra.principal import Principal
 from infra.refusal import Refusal
 
@@ -52,7 +52,7 @@ class Direct:
         except Refusal as refused:
             await problem(refused, request_id_of(scope))(scope, receive, send)
             return
-        await send({"type": "http.response.start", "status": answer.status, "headers": _headers(answer)})
+        await send({"type": "http.response.start", "status": answer.status, "headers": header_lines(answer)})
         await send({"type": "http.response.body", "body": answer.body})
 
 
@@ -67,8 +67,3 @@ async def _body(receive: Receive) -> bytes | None:
         if not message.get("more_body", False):
             return b"".join(chunks)
 
-
-def _headers(answer: Answer) -> list[tuple[bytes, bytes]]:
-    own = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers.items()]
-    length = str(len(answer.body)).encode()
-    return [*own, (b"content-length", length), (b"content-type", answer.media_type.encode())]

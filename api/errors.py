@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.websockets import WebSocket, WebSocketState
 
 from api import reasons
 from api.reasons import Code
@@ -21,6 +22,7 @@ log = structlog.get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"
 REALM = 'Bearer realm="xgw"'
 DEFAULT_STATUS = 422
+CLOSE_CODES = 4000
 
 # Code → status. A refusal of what was sent is 422 unless HTTP has a better word for it.
 STATUS: Mapping[str, int] = {
@@ -29,10 +31,14 @@ STATUS: Mapping[str, int] = {
     "token_malformed": 401,
     "token_expired": 401,
     "token_invalid": 401,
+    "ticket_invalid": 401,
+    "tickets_unavailable": 503,
     "role_not_allowed": 403,
     "body_too_large": 413,
     "invalid_json": 400,
     "bad_request": 400,
+    "target_too_long": 414,
+    "head_too_large": 431,
     "missing_field": 422,
     "unknown_field": 422,
     "invalid_field": 422,
@@ -59,8 +65,34 @@ STATUS: Mapping[str, int] = {
     "timerange_missing": 422,
     "symbol_missing": 422,
     "interval_too_long": 422,
+    "timerange_or_from": 422,
+    "invalid_time": 422,
+    "from_after_to": 422,
+    "range_in_future": 422,
+    "range_too_long": 422,
+    "invalid_adjusted": 422,
+    "invalid_cursor": 422,
+    "cursor_of_another_range": 422,
+    "unknown_format": 422,
+    "format_not_acceptable": 406,
+    "invalid_limit": 422,
+    "too_many_histories": 429,
+    "query_too_long": 414,
+    "unknown_parameter": 422,
+    "repeated_parameter": 422,
+    "parameter_not_text": 422,
     "search_text_missing": 422,
     "search_text_too_long": 422,
+    "too_many_streams": 429,
+    "stream_not_found": 404,
+    "stream_unreachable": 503,
+    "stream_of_nothing": 422,
+    "stream_change_invalid": 422,
+    "last_event_id_invalid": 422,
+    "book_unknown": 404,
+    "message_invalid": 422,
+    "too_many_messages": 429,
+    "price_reads_per_second_above_max": 429,
     "prices_not_ready": 503,
     "price_store_unavailable": 503,
     # orders: the request
@@ -174,6 +206,8 @@ def install(app: FastAPI) -> None:
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, Refusal)
+        if request.scope["type"] == "websocket":
+            await closed(cast("WebSocket", request), error)
         return problem(error, request_id_of(request.scope))
 
     async def invalid(request: Request, error: Exception) -> Response:
@@ -189,6 +223,17 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Refusal, refused)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, routed)
+
+
+async def closed(websocket: WebSocket, error: Refusal) -> None:
+    """A browser's script sees nothing of a refused handshake. So the connection is accepted, told why in one message,
+    and closed with CLOSE_CODES + the status of the same refusal (RFC 6455 §7.4.2: private use)."""
+    if websocket.application_state is WebSocketState.CONNECTING:
+        await websocket.accept()
+    details = {name: value for name, value in error.details.items() if name != "fix"}
+    said = {"type": "error", "code": error.code, "detail": error.text, "field": error.field, "details": details}
+    await websocket.send_text(_encoder.encode({**said, "fix": error.details.get("fix")}).decode())
+    await websocket.close(CLOSE_CODES + status_of(error.code))
 
 
 def request_id_of(scope: Mapping[str, Any]) -> str:

@@ -35,7 +35,7 @@ class Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _callers_id(scope) or self._ids.uuid7().hex
+        request_id = _callers_id(scope) or self._ids.hex7()
         scope.setdefault("state", {})["request_id"] = request_id
         started_s = self._clock.monotonic_s()
         answered = False

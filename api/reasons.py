@@ -15,6 +15,16 @@ TOKEN_EXPIRED = Code("token_expired", "The bearer token has expired.", "Get a ne
 TOKEN_INVALID = Code(
     "token_invalid", "The bearer token was not issued for this api.", "Get a token of this deployment."
 )
+TICKET_INVALID = Code(
+    "ticket_invalid",
+    "The ticket is not good: it was used, it is older than 30 seconds, or it was never issued.",
+    "Get a new one with POST /streams/tickets for each stream that is opened.",
+)
+TICKETS_UNAVAILABLE = Code(
+    "tickets_unavailable",
+    "Tickets cannot be given or taken at the moment.",
+    "Try again in a moment, or send the header Authorization.",
+)
 ROLE_NOT_ALLOWED = Code("role_not_allowed", "This role may not do that.", "Use a token of an allowed role.")
 
 # -- the request -------------------------------------------------------------------------------------------------------
@@ -22,6 +32,8 @@ BODY_TOO_LARGE = Code("body_too_large", "The request body is too large.", "Send 
 ROUTE_NOT_FOUND = Code("route_not_found", "There is nothing at this path.", "/docs lists the paths.")
 METHOD_NOT_ALLOWED = Code("method_not_allowed", "This path does not take this method.", "The header Allow lists them.")
 BAD_REQUEST = Code("bad_request", "The request cannot be read.", "/docs says how it must look.")
+TARGET_TOO_LONG = Code("target_too_long", "The path and query are too long to be read.", "Send a shorter query.")
+HEAD_TOO_LARGE = Code("head_too_large", "The request line and headers are too large.", "Send fewer or shorter headers.")
 INTERNAL = Code("internal", "Something went wrong on our side; it was logged.", "Say the request id when you ask.")
 
 # -- operators ---------------------------------------------------------------------------------------------------------

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 
 from fastapi import FastAPI
 
+from exchange_gateway.feed import routes as market_routes
 from exchange_gateway.feed.feed import Feed, FeedSource
 from exchange_gateway.feed.feed_ws import WsFeedSource
+from exchange_gateway.feed.market_http import HttpMarketData
+from exchange_gateway.feed.on_request import MarketData, OnRequest
 from exchange_gateway.orders.batching import Batching
 from exchange_gateway.orders.deliver import Delivery, Limits
 from exchange_gateway.orders.forward import Forward
@@ -56,7 +59,7 @@ def _alone(name: str, part: Part) -> Part:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapters:
     """The outside of the gateway, real or in memory. `once` makes a part run in one process only; the producers are
-    closed by who made them, after the service has ended."""
+    closed by who made them, after the service has ended. Without `market_data` nothing can be asked for."""
 
     bus: Bus
     status_producer: Producer
@@ -70,6 +73,7 @@ class Adapters:
     ids: Ids
     parked: ParkedOrders
     once: Once = _alone
+    market_data: MarketData | None = None
 
 
 def assemble(settings: Settings, outside: Adapters) -> Service:
@@ -99,6 +103,11 @@ def assemble(settings: Settings, outside: Adapters) -> Service:
     orders = Orders(settings, outside, publisher, board, market, snapshots)
     app = FastAPI(title=NAME, docs_url=None, redoc_url=None, openapi_url=None)
     app.include_router(webhooks.routes(publisher, webhook_keys(settings), outside.clock))
+    if outside.market_data is not None:
+        asked = OnRequest(
+            outside.market_data, outside.price_producer, settings.feed_requests_max, 2 * settings.venue_timeout_s
+        )
+        app.include_router(market_routes.routes(asked))
     return Service(
         NAME,
         app,
@@ -209,19 +218,22 @@ async def connected(
         stack.push_async_callback(price_producer.close)
         transport = await stack.enter_async_context(venue_transport(settings.venue_sends_max))
         venue = HttpVenue(transport, infra.venue_url, key, clock, settings.venue_timeout_s)
+        # Connections of its own: whoever asks for prices never takes an order's.
+        asking = await stack.enter_async_context(venue_transport(settings.feed_requests_max))
         outside = Adapters(
             bus=bus,
             status_producer=status_producer,
             price_producer=price_producer,
             venue=venue,
             books=venue,
-            feed=WsFeedSource(infra.venue_url, key),
+            feed=WsFeedSource(infra.venue_url, key, settings.feed_depth),
             drop_copy=WsDropCopySource(infra.venue_url, key),
             checkpoints=checkpoints,
             clock=clock,
             ids=ids,
             parked=parked or MemoryLetters(clock),
             once=once,
+            market_data=HttpMarketData(asking, infra.venue_url, key, settings.venue_timeout_s),
         )
         yield assemble(settings, outside)
 

@@ -21,4 +21,6 @@ class Settings:
     webhook_former_secrets: str = setting(
         "", "Keys that the venue's webhooks may still be signed with, besides the present one; separated by spaces."
     )
+    feed_depth: bool = setting(True, "Whether the venue is asked for its books, for the topic of depth.")
+    feed_requests_max: int = setting(4, "Requests for quotes and missing ticks at the venue at one time.")
     feed_in_flight_max: int = setting(20_000, "Unacknowledged ticks above which the feed is not read.")

@@ -79,5 +79,20 @@ class ExecutionsPage(msgspec.Struct, frozen=True):
     next: int | None = None
 
 
+class NewestTicks(msgspec.Struct, frozen=True):
+    """A symbol's newest trade and newest quote, oldest first, in the venue's bytes; none before its first tick."""
+
+    symbol: str
+    session: int
+    ticks: list[msgspec.Raw]
+
+
+class ResentTicks(msgspec.Struct, frozen=True):
+    """Ticks sent again in the venue's bytes, and the ranges of sequence numbers that it does not have."""
+
+    ticks: list[msgspec.Raw]
+    missing: list[tuple[int, int]]
+
+
 class VenueAway(ConnectionError):
     """The venue cannot be reached and nothing was sent. Trying again later can help."""

@@ -21,6 +21,7 @@ from infra.direct import Handlers
 from infra.dlq.index import index_part
 from infra.dlq.letters import DeadLetters
 from infra.dlq.letters_pg import PgLetters
+from infra.expiry import Expiries
 from infra.process import Part, Ready, Service
 from infra.switches import Switchboard
 from infra.worker import Handler, Worker
@@ -43,6 +44,7 @@ from order_service.store.orders_pg import opened as opened_store
 from order_service.store.ports import Books, Breaks, OrderStore, Watch
 from order_service.store.watch_pg import PgWatch
 from order_service.streams.fanout import Fanout
+from order_service.streams.heartbeat import Heartbeats
 from order_service.streams.routes import routes as stream_routes
 
 NAME = "order_service"
@@ -71,7 +73,9 @@ class OrderDoors:
     market: MarketWatch
     switchboard: Switchboard
     fanout: Fanout
+    heartbeats: Heartbeats
     stop: asyncio.Event
+    expiries: Expiries
 
     @property
     def parts(self) -> Mapping[str, Part]:
@@ -81,6 +85,7 @@ class OrderDoors:
             "quotes": self.market.follow_quotes,
             "switches": self.switchboard.run,
             "order-stream": self.fanout.run,
+            "order-heartbeats": self.heartbeats.run,
         }
 
     @property
@@ -95,7 +100,8 @@ class OrderDoors:
         """`principal` is a FastAPI dependency that gives an infra.principal.Principal."""
         return [
             placing_routes(self.desk, principal),
-            stream_routes(self.store, self.fanout, principal, self.stop),  # before /orders/{id}
+            # before /orders/{id}
+            stream_routes(self.store, self.fanout, self.heartbeats, principal, self.stop, self.expiries),
             history_routes(self.store, principal),
             account_routes(self.books, principal),
         ]
@@ -120,7 +126,9 @@ def doors(settings: OrderSettings, outside: DoorAdapters, stop: asyncio.Event) -
         batch_max=settings.order_batch_max,
     )
     fanout = Fanout(outside.bus, settings.order_stream_queue_max)
-    return OrderDoors(outside.store, outside.books, desk, keys, market, switchboard, fanout, stop)
+    heartbeats = Heartbeats(outside.store, fanout)
+    expiries = Expiries(outside.clock)
+    return OrderDoors(outside.store, outside.books, desk, keys, market, switchboard, fanout, heartbeats, stop, expiries)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from infra.principal import Principal, Role
 
 TOKENS_KEPT_MAX = 4096
 PrincipalDependency = Callable[..., Awaitable[Principal]]
+SCHEME = HTTPBearer(bearerFormat="JWT", scheme_name="bearer", auto_error=False)
 
 
 class Bearer:
@@ -37,16 +38,18 @@ class Bearer:
         return self._known(token).at(self._clock.now_ns() / NS_PER_S)
 
 
-def authenticator(bearer: Bearer) -> PrincipalDependency:
-    """A dependency that gives the Principal of the request's token, or refuses."""
-    scheme = HTTPBearer(bearerFormat="JWT", scheme_name="bearer", auto_error=False)
+class Authenticator:
+    """A dependency that gives the Principal of the request's token, or refuses. Routes of streams may be entered with
+    what `on_streams` takes (`infra/principal.py`)."""
 
-    async def principal(credentials: HTTPAuthorizationCredentials | None = Security(scheme)) -> Principal:
+    def __init__(self, bearer: Bearer, on_streams: PrincipalDependency) -> None:
+        self.on_streams = on_streams
+        self._bearer = bearer
+
+    async def __call__(self, credentials: HTTPAuthorizationCredentials | None = Security(SCHEME)) -> Principal:
         if credentials is None:
             raise refusal(TOKEN_MISSING)
-        return bearer.of(credentials.credentials)
-
-    return principal
+        return self._bearer.of(credentials.credentials)
 
 
 def require(authenticated: PrincipalDependency, *roles: Role) -> PrincipalDependency:

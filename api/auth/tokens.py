@@ -87,7 +87,7 @@ def read(keys: Mapping[str, Key], token: str) -> Signed:
     expires, not_before, issued = (claims[name] for name in ("exp", "nbf", "iat"))
     if not all(_is_whole(moment) for moment in (expires, not_before, issued)):
         raise refusal(TOKEN_INVALID)
-    return Signed(_principal(claims), max(not_before, issued), expires)
+    return Signed(_principal(claims, expires), max(not_before, issued), expires)
 
 
 def verify(keys: Mapping[str, Key], token: str, now_s: float) -> Principal:
@@ -123,7 +123,7 @@ def _signed_claims(keys: Mapping[str, Key], token: str) -> dict[str, Any]:
     return found
 
 
-def _principal(claims: Mapping[str, Any]) -> Principal:
+def _principal(claims: Mapping[str, Any], expires_s: int) -> Principal:
     subject, role, account = claims["sub"], claims["role"], claims.get("account")
     if not (isinstance(subject, str) and subject and isinstance(role, str) and role in ROLES):
         raise refusal(TOKEN_INVALID)
@@ -132,7 +132,7 @@ def _principal(claims: Mapping[str, Any]) -> Principal:
             raise refusal(TOKEN_INVALID, "The bearer token names no account.")
     elif account is not None:
         raise refusal(TOKEN_INVALID, "Only an investor's token is bound to an account.")
-    return Principal(subject, ROLES[role], account)
+    return Principal(subject, ROLES[role], account, expires_s)
 
 
 def _is_whole(value: object) -> bool:

@@ -10,22 +10,24 @@ from typing import Protocol
 import msgspec
 import structlog
 
+from exchange_gateway.feed.books import BooksOut
 from exchange_gateway.feed.frames import (
+    Books,
     Gap,
     Instruments,
     Status,
     Symbol,
-    TickId,
     Ticks,
     frame_of,
     position_of,
     position_text,
 )
+from exchange_gateway.feed.ticks_out import send_tick
 from exchange_gateway.stream import Hole, Taken
 from infra.bus import Producer
-from infra.contracts import INSTRUMENTS, MARKET_STATUS, PRICES, Malformed, decode
+from infra.contracts import INSTRUMENTS, MARKET_STATUS, Malformed, decode
 from infra.outbox import record_headers
-from infra.telemetry import FEED_TICKS
+from infra.telemetry import FEED_TICKS, FEED_TICKS_MISSING
 
 log = structlog.get_logger(__name__)
 
@@ -45,12 +47,14 @@ class Feed:
     def __init__(self, source: FeedSource, producer: Producer) -> None:
         self._source = source
         self._producer = producer
+        self._books = BooksOut(producer)
         self._last: tuple[int, int] | None = None
         self._first_frame = True
+        self._is_holey = False
 
     def frames(self, position: str | None) -> AsyncIterator[bytes]:
         self._last = None if position is None else position_of(position)
-        self._first_frame = True
+        self._first_frame, self._is_holey = True, False
         session, after = self._last or (None, None)
         return self._source.frames(session, after)
 
@@ -69,10 +73,13 @@ class Feed:
                 return self._unnumbered(MARKET_STATUS, [content.status])
             case Gap():
                 return self._gap(content)
+            case Books():
+                self._books.send(content.books)
+                return None
 
     def _ticks(self, content: Ticks) -> Taken:
         self._check_joined(content)
-        records = [record for tick in content.ticks if (record := self._tick(tick)) is not None]
+        records = [record for tick in content.ticks if (record := send_tick(self._producer, tick)) is not None]
         FEED_TICKS.inc(len(records))
         return self._reached(content.session, content.n, records)
 
@@ -82,16 +89,6 @@ class Feed:
             self._last = None
             return None
         return self._reached(content.session, content.last, [])
-
-    def _tick(self, raw: msgspec.Raw) -> asyncio.Future[None] | None:
-        value = bytes(raw)
-        try:
-            tick: TickId = decode(TickId, value)
-        except Malformed as error:
-            log.error("feed_tick_unreadable", error=str(error), tick=value[:200])
-            return None
-        identity = f"{tick.s}-{tick.d}-{tick.q}"
-        return self._producer.send(PRICES, tick.s.encode(), value, record_headers(identity, identity, ""))
 
     def _unnumbered(self, topic: str, items: list[msgspec.Raw]) -> Taken | None:
         """Instruments and statuses come whole on every connect; they wait with the position that holds now. They have
@@ -110,16 +107,20 @@ class Feed:
         return None if self._last is None else Taken(position_text(*self._last), records)
 
     def _check_joined(self, content: Ticks) -> None:
-        """A hole within a connection is asked for again. In the first ticks of an answer it means that the venue has
-        nothing better: it is passed, and said."""
+        """A hole within a connection is asked for again, by connecting anew. In the first ticks of an answer it means
+        that the venue's feed has nothing better: this hole and all others of the connection are passed, and said.
+        Whoever stores the ticks sees them in the symbols' own numbers and asks for them one by one."""
         first, self._first_frame = self._first_frame, False
         if self._last is None or self._last[0] != content.session:
             return
         missing = content.n - len(content.ticks) - self._last[1]
-        if missing > 0 and not first:
+        if missing <= 0:
+            return
+        if not (first or self._is_holey):
             raise Hole(f"{missing} ticks are missing after {position_text(*self._last)}")
-        if missing > 0:
-            log.error("feed_gap", session=content.session, first=self._last[1] + 1, last=self._last[1] + missing)
+        self._is_holey = True
+        FEED_TICKS_MISSING.inc(missing)
+        log.warning("feed_hole_passed", session=content.session, after=self._last[1], missing=missing)
 
     def _reached(self, session: int, n: int, records: list[asyncio.Future[None]]) -> Taken:
         self._last = (session, n)

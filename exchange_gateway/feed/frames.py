@@ -34,7 +34,13 @@ class Gap(msgspec.Struct, frozen=True, tag_field="type", tag="gap", rename={"fir
     last: int | None
 
 
-Frame = Ticks | Instruments | Status | Gap
+class Books(msgspec.Struct, frozen=True, tag_field="type", tag="depth", gc=False):
+    """The visible books of some symbols; without numbers, as each is whole."""
+
+    books: list[msgspec.Raw]
+
+
+Frame = Ticks | Instruments | Status | Gap | Books
 
 
 class TickId(msgspec.Struct, frozen=True, gc=False):
@@ -43,6 +49,14 @@ class TickId(msgspec.Struct, frozen=True, gc=False):
     s: str
     d: int
     q: int
+
+
+class BookId(msgspec.Struct, frozen=True, gc=False):
+    """What identifies a book: symbol, session, and its number among the symbol's books."""
+
+    s: str
+    d: int
+    n: int
 
 
 class Symbol(msgspec.Struct, frozen=True, gc=False):

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 from exchange_gateway.simulator import routes
+from exchange_gateway.simulator.book import Book
 from exchange_gateway.simulator.broken import Answering, VenueApp
 from exchange_gateway.simulator.chaos import Chaos, scenario
 from exchange_gateway.simulator.columns import Tape
+from exchange_gateway.simulator.depth import Depths
 from exchange_gateway.simulator.desk import Desk
 from exchange_gateway.simulator.drop_copy import DropCopy
 from exchange_gateway.simulator.feed import Feed
 from exchange_gateway.simulator.journal import Journal
-from exchange_gateway.simulator.replay import Pace, Replay
+from exchange_gateway.simulator.messages import Numbered
+from exchange_gateway.simulator.replay import TICK_MICROS, Pace, Replay
 from exchange_gateway.simulator.ring import Ring
 from exchange_gateway.simulator.settings import SimulatorSettings
 from exchange_gateway.simulator.tape import find_tape, recorded, synthetic
@@ -42,12 +45,13 @@ def assemble(
     if journal is not None:
         journal.restore(venue, drop_copy)
     desk = Desk(venue, drop_copy, journal, _no_webhooks, clock)
-    feed = Feed(Ring(settings.feed_ring_ticks), settings.feed_ring_ticks // 2)
+    depths = Depths(_books(desk), TICK_MICROS, clock)
+    feed = Feed(Ring(settings.feed_ring_ticks), settings.feed_ring_ticks // 2, chaos, depths)
     replay = Replay(tape, desk, feed, pace(settings), clock)
     sockets = routes.Sockets()
     levers = _levers(desk, feed, replay, sockets, webhooks, clock)
     trouble = Trouble(chaos, desk, levers, _later, webhooks or _no_webhooks)
-    desk.notify = trouble.recorded
+    desk.notify = _both(depths, trouble)
     replay.prepare()
     app = VenueApp(title="Exchange simulator", description="The venue's API; see docs/venue-api.md.")
     floor = routes.Floor(
@@ -57,6 +61,8 @@ def assemble(
         chaos=chaos,
         chaos_allowed=settings.chaos_allowed,
         sockets=sockets,
+        depths=depths,
+        depth_flush_s=settings.depth_flush_ms / 1000,
     )
     routes.install(app, floor, settings.secrets.venue_api_key)
     return Service(
@@ -150,6 +156,26 @@ def _levers(
         disconnect()
 
     return Levers(halt, resume, disconnect, forget)
+
+
+def _books(desk: Desk) -> Callable[[str], Book]:
+    """The books of the desk's venue, which is another one after a loss of memory."""
+
+    def book_of(symbol: str) -> Book:
+        return desk.venue.book(symbol)
+
+    return book_of
+
+
+def _both(depths: Depths, trouble: Trouble) -> Callable[[Sequence[Numbered]], None]:
+    """Reports are recorded: the books of their symbols moved, and their webhooks may go."""
+
+    def recorded(reports: Sequence[Numbered]) -> None:
+        if depths.is_read:
+            depths.moved(each.report.symbol for each in reports if each.report.symbol)
+        trouble.recorded(reports)
+
+    return recorded
 
 
 def _later(seconds: float, act: Callable[[], object]) -> None:

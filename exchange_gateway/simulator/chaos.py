@@ -1,7 +1,7 @@
 """Misbehaviour on command: rules, and the pure decision which of them applies to an event. Seeded, so a run repeats.
 
-A rule names a kind and how often it strikes; everybody who could misbehave asks here first, at one of five points. What
-a misbehaviour does is the asker's business.
+A rule names a kind and how often it strikes; everybody who could misbehave asks here first, at one of these points.
+What a misbehaviour does is the asker's business.
 """
 
 from __future__ import annotations
@@ -49,9 +49,15 @@ ReportKind = Literal[
 TradeKind = Literal["wrong_quantity"]  # a second webhook with the same ExecID and `quantity` more
 # What becomes of a frame of the drop copy; the numbers that are stored stay whole.
 FrameKind = Literal["missing_frame", "drop_copy_disconnect"]
+# What becomes of a tick of the market data feed; a re-send has the truth.
+TickKind = Literal[
+    "missing_tick",
+    "duplicate_tick",
+    "reordered_ticks",  # it comes after its symbol's next one
+]
 
-Kind = RequestKind | ActKind | FillKind | ReportKind | TradeKind | FrameKind
-Point = Literal["request", "act", "fill", "report", "trade", "frame"]
+Kind = RequestKind | ActKind | FillKind | ReportKind | TradeKind | FrameKind | TickKind
+Point = Literal["request", "act", "fill", "report", "trade", "frame", "tick"]
 Operation = Literal["submit", "batch", "cancel", "replace", "query"]
 
 _KINDS: dict[Point, tuple[str, ...]] = {
@@ -61,6 +67,7 @@ _KINDS: dict[Point, tuple[str, ...]] = {
     "report": get_args(ReportKind),
     "trade": get_args(TradeKind),
     "frame": get_args(FrameKind),
+    "tick": get_args(TickKind),
 }
 POINTS: dict[str, Point] = {kind: point for point, kinds in _KINDS.items() for kind in kinds}
 _ON: dict[Point, tuple[Operation, ...]] = {
@@ -171,6 +178,10 @@ class Chaos:
 
     def clear(self) -> None:
         self._standing = {}
+
+    def watches(self, point: Point) -> bool:
+        """Whether any rule is about this point: asked before work that only a rule would make necessary."""
+        return point in self._standing
 
     def ask(self, point: Point, on: Operation | None = None, symbols: Collection[str] = ()) -> Rule | None:
         """The rule that applies to this event, if any. Every rule that fits counts the event; of several that want it,

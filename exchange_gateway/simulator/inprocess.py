@@ -7,7 +7,7 @@ seed, the same requests at the same times end the same way.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from random import Random
 
 import msgspec
@@ -18,9 +18,11 @@ from exchange_gateway.simulator.answers import batch_answer, error_answer, repor
 from exchange_gateway.simulator.chaos import Chaos, Operation, Rule
 from exchange_gateway.simulator.desk import Desk
 from exchange_gateway.simulator.drop_copy import AheadOfVenue, DropCopy
+from exchange_gateway.simulator.feed import Feed
 from exchange_gateway.simulator.inprocess_mail import Hook, Mail, Sleep, Tasks
 from exchange_gateway.simulator.journal_memory import MemoryJournal
 from exchange_gateway.simulator.journal_reader import Recorded
+from exchange_gateway.simulator.market_answers import newest_answer, resend_answer
 from exchange_gateway.simulator.messages import Cancel, Replace, VenueError
 from exchange_gateway.simulator.messages import NewOrder as Terms
 from exchange_gateway.simulator.replay import next_session
@@ -28,7 +30,7 @@ from exchange_gateway.simulator.struck import GARBAGE, NOTHING_RECORDED, TOO_MAN
 from exchange_gateway.simulator.trouble import Levers, Trouble, through
 from exchange_gateway.simulator.venue import Venue
 from exchange_gateway.stream import OPEN, NeverReached, SourceLost
-from exchange_gateway.venue import ExecutionsPage, OrdersPage, VenueAway
+from exchange_gateway.venue import ExecutionsPage, NewestTicks, OrdersPage, ResentTicks, VenueAway
 from infra.clock import Clock
 from infra.contracts import Instrument, decode
 
@@ -270,6 +272,38 @@ class InProcessVenue:
         if self.is_down or life != self._life:
             raise VenueAway("connection refused")
         return ask()
+
+
+class InProcessMarketData:
+    """The gateway's FeedSource and MarketData on the simulator's feed. `listed` are the symbols of the venue."""
+
+    def __init__(self, feed: Feed, listed: Collection[str]) -> None:
+        self._feed = feed
+        self._listed = listed
+
+    async def frames(self, session: int | None, after: int | None) -> AsyncIterator[bytes]:
+        yield OPEN
+        reader = self._feed.join(session, 0 if after is None else after)
+        try:
+            while True:
+                for frame in await self._feed.frames(reader):
+                    yield frame.encode()
+        finally:
+            self._feed.leave(reader)
+
+    async def newest(self, symbol: str) -> NewestTicks | None:
+        try:
+            return decode(NewestTicks, newest_answer(self._feed, self._listed, symbol))
+        except VenueError as error:
+            if error.status == 404:
+                return None
+            raise VenueAway(str(error)) from error
+
+    async def resend(self, session: int, symbol: str, first: int, last: int) -> ResentTicks:
+        try:
+            return decode(ResentTicks, resend_answer(self._feed, session, symbol, first, last))
+        except VenueError as error:
+            raise VenueAway(str(error)) from error
 
 
 # How far a request came, status, body, what went wrong for people, and the Retry-After: what `decide` is given.

@@ -1,16 +1,18 @@
 """The market data feed without its sockets: the last ticks as ready frames, and readers that follow them.
 
 A frame is encoded once and shared by all readers. Every frame has a place in the order of the feed: (session, number of
-its last tick). A reader that asks for ticks that are no longer kept is told exactly which ones it missed.
+its last tick). A reader that asks for ticks that are no longer kept is told exactly which ones it missed. Single ticks
+are found by their identity through an index that is bounded with the frames.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from exchange_gateway.simulator.kept import Kept, Resent
 from infra.contracts import Instrument, MarketStatus, Tick, encode
 
 SESSIONS_LISTED_MAX = 100
@@ -19,12 +21,15 @@ Place = tuple[int, int]  # (session, number of the last tick)
 
 
 class Frame(NamedTuple):
-    """`first` to `last` are the ticks in it; a frame without ticks has first = last + 1."""
+    """`first` to `last` are the ticks in it; a frame without ticks has first = last + 1. `text` is what is sent,
+    `whole` what it says when nothing misbehaves, `firsts` the first sequence number of each symbol in it."""
 
     session: int
     first: int
     last: int
     text: str
+    whole: str = ""
+    firsts: Mapping[str, int] = {}
 
     @property
     def place(self) -> Place:
@@ -54,6 +59,7 @@ class Ring:
         self._frames: dict[int, Frame] = {}
         self._first = 0
         self._next = 0
+        self._kept = Kept()
         self.sessions: dict[int, Session] = {}
         self.current: Session | None = None
 
@@ -80,14 +86,26 @@ class Ring:
         text = current.statuses[symbol] = _status(kind, current.session, at_ns, symbol)
         self._add(Frame(current.session, current.ticks + 1, current.ticks, text))
 
-    def add(self, ticks: Sequence[Tick]) -> None:
+    def add(self, ticks: Sequence[Tick], sent: Sequence[Tick] | None = None) -> None:
+        """One frame of ticks. `sent` is what misbehaviour makes of it; the numbers and what is kept are those of
+        `ticks`."""
         current = self.current
         assert current is not None
         first, current.ticks = current.ticks + 1, current.ticks + len(ticks)
         head = f'{{"type":"ticks","session":{current.session},"n":{current.ticks},"ticks":'
-        self._add(Frame(current.session, first, current.ticks, head + encode(ticks).decode() + "}"))
+        whole = head + encode(ticks).decode() + "}"
+        text = whole if sent is None else head + encode(sent).decode() + "}"
+        self._add(Frame(current.session, first, current.ticks, text, whole, self._kept.add(ticks, self._next)))
 
     # -- reading -------------------------------------------------------------------------------------------------------
+
+    def newest(self, symbol: str) -> list[Tick]:
+        """The newest trade and the newest quote, oldest first, of the last session in which the symbol had a tick."""
+        return self._kept.newest(symbol)
+
+    def resend(self, session: int, symbol: str, first: int, last: int) -> Resent:
+        """The ticks `first` to `last` of a symbol's session as far as they are kept, as they were on the feed."""
+        return self._kept.resend(session, symbol, first, last, lambda number: self._frames[number].whole)
 
     @property
     def next_frame(self) -> int:
@@ -141,6 +159,7 @@ class Ring:
         self._ticks += frame.last - frame.first + 1
         while self._ticks > self._ticks_max and self._first < self._next - 1:
             gone = self._frames.pop(self._first)
+            self._kept.drop(gone.firsts)
             self._ticks -= gone.last - gone.first + 1
             self._first += 1
 
@@ -236,7 +255,8 @@ def _gap(session: int, first: int, last: int | None) -> str:
 
 
 def _after(frame: Frame, n: int) -> str:
-    """A tick frame without its ticks up to `n`. Tick objects are flat, so `},{` separates them and nothing else."""
-    head, _, rest = frame.text.partition("[")
+    """A tick frame without its ticks up to `n`; none of the others is left out. Tick objects are flat, so `},{`
+    separates them and nothing else."""
+    head, _, rest = frame.whole.partition("[")
     kept = rest.split("},{", n - frame.first + 1)[-1]
     return f"{head}[{{{kept}"

@@ -23,9 +23,11 @@ from exchange_gateway.simulator.answers import (
 )
 from exchange_gateway.simulator.broken import Answering
 from exchange_gateway.simulator.chaos import Chaos
+from exchange_gateway.simulator.depth import Depths
 from exchange_gateway.simulator.desk import Desk
 from exchange_gateway.simulator.drop_copy import AheadOfVenue
 from exchange_gateway.simulator.feed import Feed
+from exchange_gateway.simulator.market_answers import depth_frame, newest_answer, resend_answer
 from exchange_gateway.simulator.messages import Batch, Cancel, NewOrder, Replace, VenueError
 from exchange_gateway.simulator.trouble import through
 from infra.contracts import encode
@@ -35,6 +37,8 @@ DROP_COPY_FRAMES_PER_TURN = 64
 POLICY_VIOLATION, AHEAD = 1008, 4416
 
 After = Annotated[int, Query(ge=0)]
+From = Annotated[int, Query(alias="from")]
+To = Annotated[int, Query(alias="to")]
 Limit = Annotated[int, Query(ge=1, le=PAGE_MAX)]
 
 
@@ -63,6 +67,8 @@ class Floor:
     chaos: Chaos
     chaos_allowed: bool
     sockets: Sockets
+    depths: Depths
+    depth_flush_s: float
 
 
 def install(app: FastAPI, floor: Floor, api_key: str) -> None:
@@ -137,6 +143,14 @@ def _questions(desk: Desk, feed: Feed, answering: Answering) -> APIRouter:
     async def sessions() -> Response:
         return json_response(encode(feed.sessions()))
 
+    @router.get("/market-data/quotes/{symbol:path}")
+    async def newest(symbol: str) -> Response:
+        return json_response(newest_answer(feed, desk.venue.instruments, symbol))
+
+    @router.get("/market-data/ticks")
+    async def ticks(session: int, symbol: str, first: From, last: To) -> Response:
+        return json_response(resend_answer(feed, session, symbol, first, last))
+
     return router
 
 
@@ -163,10 +177,12 @@ def _streams(floor: Floor, expected: bytes) -> APIRouter:
         except AheadOfVenue as error:
             await websocket.close(AHEAD, str(error))
             return
-        await _until_gone(websocket, send, sockets)
+        await _until_gone(websocket, sockets, send)
 
     @router.websocket("/market-data")
-    async def market_data(websocket: WebSocket, session: int | None = None, after: After | None = None) -> None:
+    async def market_data(
+        websocket: WebSocket, session: int | None = None, after: After | None = None, depth: bool = False
+    ) -> None:
         if not await _accepted(websocket, expected):
             return
         reader = feed.join(session, after)
@@ -175,8 +191,17 @@ def _streams(floor: Floor, expected: bytes) -> APIRouter:
             while True:
                 await _send(websocket, await feed.frames(reader))
 
+        async def send_books() -> None:
+            books = floor.depths.join()
+            try:
+                while True:
+                    await _send(websocket, [depth_frame(few) for few in books.take()])
+                    await asyncio.sleep(floor.depth_flush_s)
+            finally:
+                floor.depths.leave(books)
+
         try:
-            await _until_gone(websocket, send, sockets)
+            await _until_gone(websocket, sockets, send, *([send_books] if depth else []))
         finally:
             feed.leave(reader)
 
@@ -202,9 +227,9 @@ async def _send(websocket: WebSocket, frames: Sequence[str]) -> None:
     await asyncio.sleep(0)
 
 
-async def _until_gone(websocket: WebSocket, send: Callable[[], Coroutine[Any, Any, None]], sockets: Sockets) -> None:
+async def _until_gone(websocket: WebSocket, sockets: Sockets, *sends: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Send until the client leaves, the server ends or the socket is cut; what a client says is not listened to."""
-    ways = (send(), _disconnected(websocket), sockets.until_cut())
+    ways = (*(send() for send in sends), _disconnected(websocket), sockets.until_cut())
     tasks = [asyncio.ensure_future(way) for way in ways]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -28,6 +28,7 @@ class SimulatorSettings:
     feed_ring_ticks: int = setting(500_000, "Ticks kept for feed clients that resume or fall behind.")
     feed_frame_ticks: int = setting(500, "Most ticks in one feed frame.")
     feed_flush_ms: float = setting(5.0, "Ticks due within this time share a frame.")
+    depth_flush_ms: float = setting(100.0, "Least time between two books of a symbol to one client, milliseconds.")
 
     webhooks: bool = setting(True, "Whether reports are also sent as webhooks.")
     webhook_url: str = setting("", "Where webhooks go; empty: the gateway of this machine.")

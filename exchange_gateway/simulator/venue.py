@@ -104,6 +104,10 @@ class Venue(Records):
         self._halted.discard(symbol)
         return True
 
+    def book(self, symbol: str) -> Book:
+        """The book as it stands; an empty one for a symbol without interest."""
+        return self._books[symbol]
+
     # -- order entry ---------------------------------------------------------------------------------------------------
 
     def submit(self, terms: NewOrder, now_ns: int) -> list[Numbered]:

@@ -15,7 +15,7 @@ from order_service.domain.ledger import Balance
 from order_service.domain.lifecycle import ENDS
 from order_service.domain.order import Order
 from order_service.store.funding import DEMO_ACCOUNTS, DEMO_FUNDS, Funds, deposits, entry_id
-from order_service.store.ports import ConflictError, Filter
+from order_service.store.ports import ConflictError, Filter, OpenOrder, OpenOrders
 from order_service.store.unit import Account, EventRow, LedgerRow, Unit, Want
 
 T = TypeVar("T")
@@ -77,6 +77,13 @@ class MemoryOrders:
         if not asker.may_see(account_id):
             return []
         return self._account_events.get(account_id, [])[max(seq, 0) :][:limit]
+
+    async def open_orders(self, asker: Principal, account_id: int) -> OpenOrders | None:
+        account = self.accounts.get(account_id)
+        if account is None or not asker.may_see(account_id):
+            return None
+        mine = [order for order in self.orders.values() if order.account_id == account_id and not order.final]
+        return OpenOrders(account.seq, sorted(OpenOrder(order.id, order.version, order.status) for order in mine))
 
     def unpublished(self, after: int, limit: int) -> list[tuple[int, OutboxRow]]:
         """Rows behind the `after`-th one, numbered from 1 in commit order: what the relay reads."""

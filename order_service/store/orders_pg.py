@@ -21,11 +21,12 @@ from infra.outbox import OutboxRow
 from infra.principal import Principal
 from order_service.domain.breaks import Break
 from order_service.domain.ledger import Balance
+from order_service.domain.lifecycle import FINAL, Status
 from order_service.domain.order import Order
 from order_service.store import rows
 from order_service.store import statements_pg as sql
 from order_service.store.arrays_pg import Array, Bigints, Texts, Uuids, adapt
-from order_service.store.ports import ConflictError, Filter
+from order_service.store.ports import ConflictError, Filter, OpenOrder, OpenOrders
 from order_service.store.unit import EventRow, Unit, Want
 
 T = TypeVar("T")
@@ -92,6 +93,12 @@ class PgOrders:
     async def events_since(self, asker: Principal, account_id: int, seq: int, limit: int) -> list[EventRow]:
         values = {"account": account_id, "seq": seq, "limit": limit, "own": own(asker)}
         return [rows.event_of(row) for row in await self.read(sql.EVENTS_SINCE, values)]
+
+    async def open_orders(self, asker: Principal, account_id: int) -> OpenOrders | None:
+        values = {"account": account_id, "final": [*FINAL], "own": own(asker)}
+        found = await self.read(sql.OPEN_ORDERS, values)
+        orders = [OpenOrder(order_id, version, Status(status)) for _, order_id, version, status in found if order_id]
+        return OpenOrders(found[0][0], sorted(orders)) if found else None
 
     async def read(self, statement: str, values: Mapping[str, object]) -> list[Row]:
         async with driver(self.reads) as connection:

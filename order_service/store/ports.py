@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from infra.principal import Principal
 from order_service.domain.breaks import Break, State
@@ -32,7 +32,27 @@ class Filter:
     limit: int = 100
 
 
-class OrderStore(Protocol):
+class OpenOrder(NamedTuple):
+    id: str
+    version: int
+    status: Status
+
+
+class OpenOrders(NamedTuple):
+    """An account as of its event `seq`: its orders that were not final then, by id."""
+
+    seq: int
+    orders: list[OpenOrder]
+
+
+class Open(Protocol):
+    async def open_orders(self, asker: Principal, account_id: int) -> OpenOrders | None:
+        """Number and orders come from one moment. None for an account that does not exist or that the asker may not
+        see."""
+        ...
+
+
+class OrderStore(Open, Protocol):
     async def write(self, asker: Principal, want: Want, decide: Callable[[Unit], T]) -> T:
         """One batch: lock, load, decide, save, commit. When this returns, everything the decision changed is durable;
         when it raises, nothing is (after a lost connection it may be, and the decision must stand being repeated). A

@@ -151,4 +151,11 @@ EVENTS = f"SELECT {EVENT_COLUMNS} FROM order_events WHERE order_id = %(id)s::uui
 EVENTS_SINCE = f"""SELECT {EVENT_COLUMNS} FROM order_events
  WHERE account_id = %(account)s AND account_seq > %(seq)s AND {SEEN} ORDER BY account_seq LIMIT %(limit)s"""
 
+# One statement, so one moment. An account may have any number of ended orders: from the newest on, only as far back as
+# the last of those that it has open. The account's number itself, not `a.id`, is what the planner knows the share of.
+OPEN_ORDERS = """SELECT a.account_seq, o.id::text, o.version, o.status FROM accounts a LEFT JOIN LATERAL (
+ SELECT id, version, status FROM orders WHERE account_id = %(account)s AND status <> ALL(%(final)s)
+ ORDER BY orders.id DESC LIMIT greatest(a.open_orders, 0)) o ON true
+ WHERE a.id = %(account)s AND (%(own)s::bigint IS NULL OR a.id = %(own)s)"""
+
 ADD_ACCOUNT = "INSERT INTO accounts (id, name) VALUES (%s, %s) ON CONFLICT (id) DO NOTHING"

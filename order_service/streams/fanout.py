@@ -33,6 +33,15 @@ class Frame:
     data: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A heartbeat: how the account stood after its event `seq`. Without a `seq` it could not be found out, and `data`
+    is a comment."""
+
+    seq: int | None
+    data: bytes
+
+
 def event_frame(seq: int, payload: str | bytes) -> Frame:
     return Frame(seq, frame(client_event(payload), event="order", id=str(seq)))
 
@@ -42,7 +51,7 @@ class Follower:
 
     def __init__(self, account_id: int, queue_max: int) -> None:
         self.account_id = account_id
-        self._queue: deque[Frame] = deque()
+        self._queue: deque[Frame | Beat] = deque()
         self._queue_max = queue_max
         self._wake = asyncio.Event()
         self._ended = False
@@ -56,13 +65,19 @@ class Follower:
         self._wake.set()
         return True
 
+    def beat(self, beat: Beat) -> None:
+        """Comes after what is queued. For a client that is slow there is no room for it."""
+        if not self._ended and len(self._queue) < self._queue_max:
+            self._queue.append(beat)
+            self._wake.set()
+
     def end(self) -> None:
         self._ended = True
         self._queue.clear()
         self._wake.set()
 
-    async def following(self) -> Frame | None:
-        """The next frame; None when the stream has to end."""
+    async def following(self) -> Frame | Beat | None:
+        """The next one; None when the stream has to end."""
         while not self._queue and not self._ended:
             self._wake.clear()
             await self._wake.wait()
@@ -90,6 +105,14 @@ class Fanout:
         followers.discard(follower)
         if not followers:
             self._followers.pop(follower.account_id, None)
+
+    def accounts(self) -> list[int]:
+        """Those that are followed."""
+        return list(self._followers)
+
+    def beat(self, account_id: int, beat: Beat) -> None:
+        for follower in self._followers.get(account_id, ()):
+            follower.beat(beat)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`. Where the reading was interrupted streams end, and clients resume from the store."""

@@ -7,13 +7,22 @@ high, low and close of a bar or a day.
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 FORM_T = 0x2000
 OUTSIDE_HOURS = 0x4000
 ODD_LOT = 0x8000_0000
 
-_VOLUME_ONLY = FORM_T | OUTSIDE_HOURS | ODD_LOT
+VOLUME_ONLY = FORM_T | OUTSIDE_HOURS | ODD_LOT
 
 
 def sets_prices(cond: int) -> bool:
     """True when a trade with these condition bits counts in open, high, low and close."""
-    return not cond & _VOLUME_ONLY
+    return not cond & VOLUME_ONLY
+
+
+def prices_set(conds: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """The same of many trades."""
+    silent: NDArray[np.bool_] = np.not_equal(conds & VOLUME_ONLY, 0)
+    return ~silent

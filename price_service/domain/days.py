@@ -72,6 +72,31 @@ class Day(msgspec.Struct):
             self.bid, self.bid_size, self.ask, self.ask_size = tick.b, tick.bz, tick.a, tick.az
         return True
 
+    def merge(self, part: Day) -> None:
+        """Take what a day of the same symbol and session holds that was made of other ticks; not `seen`, which says
+        who has what."""
+        self.volume += part.volume
+        self.received_ms = max(self.received_ms, part.received_ms)
+        if part.time_q > self.time_q:
+            self.time_q, self.time_ns = part.time_q, part.time_ns
+        if part.quote_q > self.quote_q:
+            self.quote_q = part.quote_q
+            self.bid, self.bid_size, self.ask, self.ask_size = part.bid, part.bid_size, part.ask, part.ask_size
+        if part.print_q > self.print_q:
+            self.print_q, self.print_price, self.print_size = part.print_q, part.print_price, part.print_size
+        if not part.price_q:
+            return
+        if part.price_q > self.price_q:
+            self.price_q, self.price, self.size = part.price_q, part.price, part.size
+        if not self.open_q or part.open_q < self.open_q:
+            self.open_q, self.open = part.open_q, part.open
+        self.high = max(self.high, part.high)
+        self.low = min(self.low, part.low) if self.low else part.low
+
+    def copy(self) -> Day:
+        """As it is now."""
+        return msgspec.structs.replace(self, seen=Seen(self.seen.contiguous, list(self.seen.above)))
+
     @property
     def last(self) -> tuple[int, int]:
         """Price and size of the last trade that set prices; before there is one, of the last trade of any kind."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import date
 from typing import NamedTuple
 
 from price_service.domain.bars import Bar
 
 
 class Window(NamedTuple):
-    """From (inclusive) to (exclusive), cut into buckets. With a `zone` a bucket is a calendar day there, else it is
-    `bucket_ns` long and starts at a multiple of it since the epoch."""
+    """From (inclusive) to (exclusive), cut into buckets; both lie on a bucket's bounds. With a `zone` a bucket is a
+    calendar day there, else it is `bucket_ns` long and starts at a multiple of it since the epoch."""
 
     from_ns: int
     to_ns: int
@@ -52,6 +54,37 @@ class Point(NamedTuple):
     def vwap_micros(self) -> int | None:
         """Volume-weighted average price, rounded half up to a micro."""
         return (2 * self.notional_micros + self.volume) // (2 * self.volume) if self.volume else None
+
+
+class Shown(NamedTuple):
+    """A point as a client gets it. Prices and `vwap` (volume-weighted average price) are micros."""
+
+    time_ns: int
+    open: int | None
+    high: int | None
+    low: int | None
+    close: int | None
+    volume: int
+    trades: int
+    vwap: int | None
+
+
+class Action(NamedTuple):
+    """A corporate action: prices before `ex_date`, times numerator / denominator, compare with those after it. A split
+    divides sizes by the same ratio; a dividend leaves them."""
+
+    ex_date: date
+    kind: str
+    price_numerator: int
+    price_denominator: int
+
+
+class About(NamedTuple):
+    """What is known of a symbol beside its bars. Bars before `synthetic_before_ns` were made up."""
+
+    known: bool
+    synthetic_before_ns: int | None = None
+    actions: Sequence[Action] = ()
 
 
 class Found(NamedTuple):

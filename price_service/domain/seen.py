@@ -26,6 +26,13 @@ class Seen(msgspec.Struct):
             return True
         return q > self.contiguous and self._add_above(q)
 
+    def add_run(self, first: int, last: int) -> bool:
+        """Take `first` to `last` when they are just what comes next. Else nothing is changed and False."""
+        if first != self.contiguous + 1 or self.above:
+            return False
+        self.contiguous = last
+        return True
+
     @property
     def newest(self) -> int:
         return self.above[-1][1] if self.above else self.contiguous

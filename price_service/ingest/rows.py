@@ -1,101 +1,113 @@
 """Ticks as rows of PostgreSQL's binary COPY format (PostgreSQL documentation, COPY, "Binary Format"). Pure.
 
-One precompiled `struct` packs a whole row; it depends only on the lengths of the two texts in it.
+The columns stand in an order that suits this: first what is the same for all ticks of a symbol, session and venue code,
+made once; then what differs, all of it of fixed length. Rows whose heads are equally long are one array of records.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-from infra.contracts import Trade
-from price_service.store.records import Received
+import numpy as np
+from numpy.typing import NDArray
+
+from price_service.store.columns import Columns, Numbers
 
 COLUMNS = (
-    "ts",
-    "ns",
     "symbol",
     "session",
-    "q",
     "kind",
+    "exch",
     "price_micros",
     "size",
     "cond",
-    "exch",
     "bid_micros",
     "bid_size",
     "ask_micros",
     "ask_size",
+    "ts",
+    "ns",
+    "q",
     "received_at",
 )
 
-_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-_TRAILER = b"\xff\xff"
-_NULL = -1
+HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+TRAILER = b"\xff\xff"
+_NULL = b"\xff\xff\xff\xff"
 # PostgreSQL counts microseconds from 2000-01-01 UTC.
 _EPOCH_US = 946_684_800_000_000
+_EPOCH_MS = _EPOCH_US // 1000
+
+# Name and bytes of each field behind the head; None is NULL, which has no bytes.
+_Field = tuple[Numbers | None, int]
 
 
-def copied(ticks: Iterable[Received]) -> bytes:
-    """The whole COPY: header, a row per tick, trailer."""
-    parts = [_HEADER]
-    count = len(COLUMNS)
-    for tick, _, received_ms in ticks:
-        symbol = tick.s.encode()
-        us, ns = divmod(tick.t, 1000)
-        ts, received = us - _EPOCH_US, received_ms * 1000 - _EPOCH_US
-        if isinstance(tick, Trade):
-            exch = tick.x.encode()
-            row = _trade(len(symbol), len(exch))
-            # fmt: off
-            parts.append(row(
-                count, 8, ts, 2, ns, len(symbol), symbol, 8, tick.d, 8, tick.q, 1, b"T",
-                8, tick.p, 8, tick.z, 8, tick.c, len(exch), exch, _NULL, _NULL, _NULL, _NULL, 8, received,
-            ))
-        else:
-            row = _quote(len(symbol))
-            parts.append(
-                row(
-                    count,
-                    8,
-                    ts,
-                    2,
-                    ns,
-                    len(symbol),
-                    symbol,
-                    8,
-                    tick.d,
-                    8,
-                    tick.q,
-                    1,
-                    b"Q",
-                    _NULL,
-                    _NULL,
-                    _NULL,
-                    _NULL,
-                    8,
-                    tick.b,
-                    8,
-                    tick.bz,
-                    8,
-                    tick.a,
-                    8,
-                    tick.az,
-                    8,
-                    received,
-                )
-            )
-            # fmt: on
-    parts.append(_TRAILER)
-    return b"".join(parts)
+def rows(columns: Columns) -> Iterator[bytes]:
+    """All rows, in some pieces. `HEADER`, rows, `TRAILER` make a whole COPY."""
+    yield from _trades(columns)
+    yield from _quotes(columns)
 
 
-@lru_cache(maxsize=512)
-def _trade(symbol: int, exch: int) -> Callable[..., bytes]:
-    return struct.Struct(f">h iq ih i{symbol}s iq iq ic iq iq iq i{exch}s iiii iq").pack
+def _trades(columns: Columns) -> Iterator[bytes]:
+    at = columns.trades
+    if not len(at):
+        return
+    combined, head = np.unique(columns.day[at] * len(columns.venues) + columns.x, return_inverse=True)
+    days, venues = columns.days, columns.venues
+    heads = [_trade_head(*days[code // len(venues)], venues[code % len(venues)]) for code in combined.tolist()]
+    fields = [(columns.p, 8), (columns.z, 8), (columns.c, 8), *[(None, 0)] * 4]
+    yield from _records(heads, head, [*fields, *_common(columns, at)])
 
 
-@lru_cache(maxsize=64)
-def _quote(symbol: int) -> Callable[..., bytes]:
-    return struct.Struct(f">h iq ih i{symbol}s iq iq ic iiii iq iq iq iq iq").pack
+def _quotes(columns: Columns) -> Iterator[bytes]:
+    at = columns.quotes
+    if not len(at):
+        return
+    heads = [_quote_head(symbol, session) for symbol, session in columns.days]
+    fields = [(columns.b, 8), (columns.bz, 8), (columns.a, 8), (columns.az, 8)]
+    yield from _records(heads, columns.day[at], [*fields, *_common(columns, at)])
+
+
+def _common(columns: Columns, at: NDArray[np.intp]) -> list[_Field]:
+    us, ns = np.divmod(columns.t[at], 1000)
+    received_us = (columns.received_ms[at] - _EPOCH_MS) * 1000
+    return [(us - _EPOCH_US, 8), (ns, 2), (columns.q[at], 8), (received_us, 8)]
+
+
+def _records(heads: Sequence[bytes], head: Numbers, fields: Sequence[_Field]) -> Iterator[bytes]:
+    """A record for each of `head`, which says by its place in `heads` how the record begins."""
+    lengths = np.array([len(each) for each in heads])
+    of_row = lengths[head]
+    for length in np.unique(of_row).tolist():
+        chosen = np.flatnonzero(of_row == length)
+        layout = [("head", f"V{length}")]
+        for number, (_, size) in enumerate(fields):
+            layout += [(f"length{number}", ">i4"), (f"value{number}", f">i{size}")][: 2 if size else 1]
+        records = np.empty(len(chosen), layout)
+        padded = np.array([each.ljust(length)[:length] for each in heads], f"V{length}")
+        records["head"] = padded[head[chosen]]
+        for number, (values, size) in enumerate(fields):
+            records[f"length{number}"] = size or -1
+            if values is not None:
+                records[f"value{number}"] = values[chosen]
+        yield records.tobytes()
+
+
+@lru_cache(maxsize=65_536)
+def _trade_head(symbol: str, session: int, exch: str) -> bytes:
+    return _head(symbol, session, b"T") + _sized(exch.encode())
+
+
+@lru_cache(maxsize=16_384)
+def _quote_head(symbol: str, session: int) -> bytes:
+    return _head(symbol, session, b"Q") + 4 * _NULL
+
+
+def _head(symbol: str, session: int, kind: bytes) -> bytes:
+    return struct.pack(">h", len(COLUMNS)) + _sized(symbol.encode()) + struct.pack(">iq", 8, session) + _sized(kind)
+
+
+def _sized(value: bytes) -> bytes:
+    return struct.pack(">i", len(value)) + value

@@ -2,95 +2,100 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import cast
 
-import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from infra.bus import Message
-from infra.contracts import Tick, Trade
+from infra.contracts import Tick
 from infra.dlq.park import Park
+from price_service.domain.bars import Bar
 from price_service.domain.days import Day, DayKey
-from price_service.ingest.bars import Minutes
-from price_service.store.records import Batch, Move, Received
+from price_service.domain.seen import Seen
+from price_service.ingest.sums import bar_parts, day_parts
+from price_service.store.columns import Columns, groups
+from price_service.store.records import Batch, Move
+from price_service.store.wire import fault_of, ticks_of
 
 MALFORMED = "malformed"
-SYMBOL_CHARACTERS_MAX = 16
-EXCHANGE_CHARACTERS_MAX = 8
-# Far above any real value, far below what the store's 64-bit columns and a minute's sums can hold.
-VALUE_MAX = 1 << 60
-PRICE_MICROS_MAX = 10**13
-SIZE_MAX = 10**11
-
-_decoder = msgspec.json.Decoder(Tick)
 
 
-def decode(messages: Iterable[Message]) -> tuple[list[Received], list[Park]]:
-    """The ticks, and a verdict for each message that is none. Every tick returned can be stored."""
-    ticks: list[Received] = []
-    parked: list[Park] = []
-    decode_one = _decoder.decode
-    for message in messages:
-        try:
-            tick = decode_one(message.value or b"")
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            parked.append(Park(message, MALFORMED, str(error)))
-            continue
-        if (fault := _fault(tick)) is None:
-            ticks.append(Received(tick, message.partition, max(message.timestamp_ms, 0)))
-        else:
-            parked.append(Park(message, MALFORMED, fault))
-    return ticks, parked
+class Readable:
+    """The ticks among messages, beside the messages that they came in; a verdict for each message that is none."""
+
+    def __init__(self, messages: Sequence[Message]) -> None:
+        self.parked: list[Park] = []
+        found = ticks_of(messages)
+        if None in found:
+            self.parked = [Park(m, MALFORMED, fault_of(m) or "") for m, t in zip(messages, found, strict=True) if not t]
+            messages = [m for m, t in zip(messages, found, strict=True) if t]
+            found = [tick for tick in found if tick]
+        self.messages, self.ticks = messages, cast("Sequence[Tick]", found)
 
 
-def keys(ticks: Iterable[Received]) -> set[tuple[int, DayKey]]:
-    """The days that these ticks belong to, with their partitions."""
-    found = {(partition, tick.s, tick.d) for tick, partition, _ in ticks}
-    return {(partition, DayKey(symbol, session)) for partition, symbol, session in found}
+class Gathering:
+    """Adds ticks up, piece by piece, to a batch. The days are changed: after a failure they must be loaded again."""
+
+    def __init__(self, days: Mapping[DayKey, Day]) -> None:
+        self._days = days
+        self._changed: dict[tuple[str, int], Day] = {}
+        self._bars: dict[tuple[str, int], Bar] = {}
+        self._batch = Batch()
+
+    def add(self, columns: Columns) -> Iterator[None]:
+        """Gives way in between: each step is about a third of the work."""
+        new = self._new(columns)
+        if not new.all():
+            places = np.flatnonzero(new)
+            self._batch.duplicates += len(columns) - len(places)
+            ticks = [columns.ticks[place] for place in places.tolist()]
+            columns = Columns(ticks, columns.received_ms[places].tolist())
+            yield
+        if not len(columns):
+            return
+        self._batch.ticks.append(columns)
+        for part in day_parts(columns):
+            key = (part.symbol, part.session)
+            day = self._changed[key] = self._day(key)
+            day.merge(part)
+        yield
+        for bar in bar_parts(columns):
+            held = self._bars.setdefault((bar.symbol, bar.bucket_ns), bar)
+            if held is not bar:
+                held.merge(bar)
+        yield
+
+    def batch(self, moves: list[Move]) -> Batch:
+        """What to store. Bars are in order of symbol and time, so that two workers lock rows in one order."""
+        self._batch.moves = moves
+        self._batch.days = [day.copy() for day in self._changed.values()]
+        self._batch.bars = [self._bars[key] for key in sorted(self._bars)]
+        return self._batch
+
+    def _day(self, key: tuple[str, int]) -> Day:
+        return self._days[DayKey(*key)]
+
+    def _new(self, columns: Columns) -> NDArray[np.bool_]:
+        """Which of them were not taken before; from now on they were."""
+        new = np.ones(len(columns), np.bool_)
+        order = np.argsort(columns.day, kind="stable")
+        q = columns.q[order]
+        steps = np.diff(q)
+        for first, last, place in zip(*groups(columns.day[order]), strict=True):
+            seen = self._day(columns.days[place]).seen
+            in_sequence = bool((steps[first:last] == 1).all())
+            if not (in_sequence and seen.add_run(int(q[first]), int(q[last]))):
+                new[order[first : last + 1]] = _added(seen, q[first : last + 1].tolist())
+        return new
 
 
-def collect(ticks: Sequence[Received], days: Mapping[DayKey, Day], moves: list[Move]) -> Batch:
-    """What to store. The days are changed: after a failure they must be loaded again."""
-    batch = Batch(moves=moves)
-    minutes = Minutes()
-    changed: dict[tuple[str, int], Day] = {}
-    for received in ticks:
-        tick, _, received_ms = received
-        key = (tick.s, tick.d)  # a plain tuple finds what a DayKey was stored under, at a third of the cost
-        day = days[key]  # type: ignore[index]
-        if not day.apply(tick, received_ms):
-            batch.duplicates += 1
-            continue
-        changed[key] = day
-        batch.ticks.append(received)
-        if isinstance(tick, Trade):
-            minutes.add(tick)
-    batch.days = list(changed.values())
-    batch.bars = minutes.bars()
-    return batch
+def _added(seen: Seen, numbers: Iterable[int]) -> list[bool]:
+    return [seen.add(number) for number in numbers]
 
 
-def moves(messages: Iterable[Message], offset_of: Callable[[int], int]) -> list[Move]:
-    """Each partition's step from where it stood to after the last of these messages."""
-    following: dict[int, int] = {}
-    for message in messages:
-        following[message.partition] = max(following.get(message.partition, 0), message.offset + 1)
-    return [Move(partition, offset_of(partition), offset) for partition, offset in sorted(following.items())]
-
-
-def _fault(tick: Tick) -> str | None:
-    """Why this tick cannot be stored, or None. Odd prices are not faults: locked and crossed quotes are real."""
-    symbol = tick.s
-    if not (0 < len(symbol) <= SYMBOL_CHARACTERS_MAX and symbol.isascii() and symbol.isprintable()):
-        return f"the symbol {symbol[:40]!r} cannot be one"
-    if not (0 <= tick.d <= VALUE_MAX and 0 < tick.q <= VALUE_MAX and 0 < tick.t <= VALUE_MAX * 4):
-        return "session, sequence or time is out of range"
-    if isinstance(tick, Trade):
-        if not (0 < tick.p <= PRICE_MICROS_MAX and 0 <= tick.z <= SIZE_MAX and 0 <= tick.c <= VALUE_MAX):
-            return "price, size or conditions are out of range"
-        if not (len(tick.x) <= EXCHANGE_CHARACTERS_MAX and tick.x.isascii() and "\0" not in tick.x):
-            return "the venue code cannot be one"
-    elif not (0 <= tick.b <= PRICE_MICROS_MAX and 0 <= tick.a <= PRICE_MICROS_MAX):
-        return "a price is out of range"
-    elif not (0 <= tick.bz <= SIZE_MAX and 0 <= tick.az <= SIZE_MAX):
-        return "a size is out of range"
-    return None
+def moves(messages: Sequence[Message], offset_of: Callable[[int], int]) -> list[Move]:
+    """Each partition's step from where it stood to after the last of these messages, which are in its order."""
+    last = {message.partition: message.offset for message in messages}
+    return [Move(partition, offset_of(partition), offset + 1) for partition, offset in sorted(last.items())]

@@ -3,7 +3,7 @@ statement each; all in one transaction."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 from psycopg import AsyncConnection
@@ -12,11 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from infra.clock import NS_PER_S
 from infra.contracts import PRICES, Instrument
 from price_service.domain.days import Day, DayKey, Snapshot
-from price_service.ingest.rows import COLUMNS, copied
+from price_service.ingest.rows import COLUMNS, HEADER, TRAILER, rows
 from price_service.store.days_pg import decoded, latest_days, store_connection
-from price_service.store.records import Batch, Conflict, Move
+from price_service.store.records import Batch, Conflict
 
 Connection = AsyncConnection[tuple[object, ...]]
+
+HOUR_NS = 3_600 * NS_PER_S
 
 _ADOPT = """
     INSERT INTO partition_offsets (topic, partition, next_offset) SELECT %(topic)s, unnest(%(partitions)s::int[]), 0
@@ -32,7 +34,7 @@ _MOVE = """
     FROM unnest(%s::int[], %s::bigint[], %s::bigint[]) AS m (partition, expected, following)
     WHERE o.topic = %s AND o.partition = m.partition AND o.next_offset = m.expected
 """
-_COPY = f"COPY ticks ({', '.join(COLUMNS)}) FROM STDIN (FORMAT BINARY)"
+COPY = f"COPY ticks ({', '.join(COLUMNS)}) FROM STDIN (FORMAT BINARY)"
 _MARKS = """
     INSERT INTO tick_marks (symbol, session, partition, contiguous_q, newest_q, day)
     SELECT symbol, session, partition, contiguous_q, newest_q, day FROM json_to_recordset(%s::json) AS d
@@ -40,7 +42,18 @@ _MARKS = """
     ON CONFLICT (symbol, session) DO UPDATE SET partition = excluded.partition, contiguous_q = excluded.contiguous_q,
         newest_q = excluded.newest_q, day = excluded.day
 """
-# GREATEST and LEAST pass over NULL; a bar whose trades set no prices has NULL in all of them.
+
+
+def _whichever(place: str, sign: str, *columns: str) -> str:
+    """SET of these columns to those of the new bar where its trade named `place` comes first (<) or last (>)."""
+    old, new = (", ".join(f"{row}.{place}_{part}" for part in ("ns", "session", "q")) for row in ("b", "excluded"))
+    wins = f"b.{place}_ns IS NULL OR ({new}) {sign} ({old})"
+    return ", ".join(f"{c} = CASE WHEN {wins} THEN excluded.{c} ELSE b.{c} END" for c in columns)
+
+
+_OPEN = _whichever("first", "<", "open_micros", "first_ns", "first_session", "first_q")
+_CLOSE = _whichever("last", ">", "close_micros", "last_ns", "last_session", "last_q")
+# GREATEST and LEAST pass over NULL, and NULL is never first or last: what a bar has whose trades set no prices.
 _BARS = f"""
     INSERT INTO bars_1m AS b (symbol, bucket, open_micros, high_micros, low_micros, close_micros, volume, trades,
         notional_micros, first_ns, first_session, first_q, last_ns, last_session, last_q)
@@ -49,20 +62,20 @@ _BARS = f"""
     FROM json_to_recordset(%s::json) AS n (symbol text, bucket_ns bigint, open bigint, high bigint, low bigint,
         close bigint, volume bigint, trades bigint, notional_micros numeric, first_ns bigint, first_session bigint,
         first_q bigint, last_ns bigint, last_session bigint, last_q bigint)
-    ON CONFLICT (symbol, bucket) DO UPDATE SET
-        (open_micros, first_ns, first_session, first_q) = (SELECT * FROM (VALUES
-            (b.open_micros, b.first_ns, b.first_session, b.first_q),
-            (excluded.open_micros, excluded.first_ns, excluded.first_session, excluded.first_q)
-        ) AS v (price, ns, session, q) ORDER BY ns ASC NULLS LAST, session ASC, q ASC LIMIT 1),
-        (close_micros, last_ns, last_session, last_q) = (SELECT * FROM (VALUES
-            (b.close_micros, b.last_ns, b.last_session, b.last_q),
-            (excluded.close_micros, excluded.last_ns, excluded.last_session, excluded.last_q)
-        ) AS v (price, ns, session, q) ORDER BY ns DESC NULLS LAST, session DESC, q DESC LIMIT 1),
+    ON CONFLICT (symbol, bucket) DO UPDATE SET {_OPEN}, {_CLOSE},
         high_micros = GREATEST(b.high_micros, excluded.high_micros),
         low_micros = LEAST(b.low_micros, excluded.low_micros),
         volume = b.volume + excluded.volume,
         trades = b.trades + excluded.trades,
-        notional_micros = b.notional_micros + excluded.notional_micros
+        notional_micros = b.notional_micros + excluded.notional_micros,
+        received_at = now()
+"""
+# For the roll-up, which takes them away while it holds the lock that _MOVE took here.
+_DIRTY = """
+    INSERT INTO bars_dirty (partition, symbol, hour)
+    SELECT partition, symbol, to_timestamp(hour) FROM unnest(%s::int[], %s::text[], %s::bigint[])
+        AS d (partition, symbol, hour)
+    ON CONFLICT DO NOTHING
 """
 _LIST = """
     INSERT INTO instruments AS i (symbol, name, tick_micros, lot, session, previous_close_micros)
@@ -108,16 +121,18 @@ class PgTicks:
 
     async def save(self, batch: Batch) -> None:
         async with store_connection(self._engine) as connection:
-            await _move(connection, batch.moves)
-            if batch.ticks:
-                async with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
-                    await copy.write(copied(batch.ticks))
             async with connection.pipeline():
+                moved = await connection.execute(_MOVE, (*_columns(batch.moves, 3), PRICES), prepare=True)
                 if batch.bars:
                     await connection.execute(_BARS, (_json(batch.bars),), prepare=True)
+                    await connection.execute(_DIRTY, _columns(_hours(batch), 3), prepare=True)
                 if batch.days:
                     await connection.execute(_MARKS, (_json([_mark(day) for day in batch.days]),), prepare=True)
-                await connection.commit()
+            if moved.rowcount != len(batch.moves):
+                raise Conflict(f"{len(batch.moves) - moved.rowcount} partitions were moved by another worker")
+            if batch.ticks:
+                await _copy(connection, batch)
+            await connection.commit()
 
     async def keep(self, instruments: Iterable[Instrument]) -> None:
         # Two records of one symbol cannot go into one upsert: the later one wins.
@@ -127,12 +142,25 @@ class PgTicks:
             await connection.commit()
 
 
-async def _move(connection: Connection, moves: list[Move]) -> None:
-    """First in the transaction: a second worker of the same partition waits here, and then finds itself refused."""
-    columns = [list(column) for column in zip(*moves, strict=True)] or [[], [], []]
-    cursor = await connection.execute(_MOVE, (*columns, PRICES), prepare=True)
-    if cursor.rowcount != len(moves):
-        raise Conflict(f"{len(moves) - cursor.rowcount} of {len(moves)} partitions were moved by another worker")
+async def _copy(connection: Connection, batch: Batch) -> None:
+    """PostgreSQL takes up the first rows while the last ones are still being packed."""
+    async with connection.cursor() as cursor, cursor.copy(COPY) as copy:
+        await copy.write(HEADER)
+        for columns in batch.ticks:
+            for some in rows(columns):
+                await copy.write(some)
+        await copy.write(TRAILER)
+
+
+def _hours(batch: Batch) -> list[tuple[int, str, int]]:
+    """(partition, symbol, start of the hour in Unix seconds) of every bar that changes."""
+    partitions = {day.symbol: day.partition for day in batch.days}
+    hours = {(bar.symbol, bar.bucket_ns - bar.bucket_ns % HOUR_NS) for bar in batch.bars}
+    return sorted((partitions[symbol], symbol, hour // NS_PER_S) for symbol, hour in hours)
+
+
+def _columns(rows: Sequence[tuple[object, ...]], count: int) -> list[list[object]]:
+    return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(count)]
 
 
 def _mark(day: Day) -> Mark:

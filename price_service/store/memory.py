@@ -5,21 +5,19 @@ from __future__ import annotations
 import copy
 from collections import deque
 from collections.abc import Collection, Iterable
-from datetime import UTC, datetime
-from zoneinfo import ZoneInfo
 
-from infra.clock import NS_PER_S
 from infra.contracts import Instrument
 from price_service.domain.bars import Bar
 from price_service.domain.days import Day, DayKey, Snapshot, newest
-from price_service.domain.points import Found, Point, Window
+from price_service.store.memory_history import MemoryHistory
 from price_service.store.records import Batch, Conflict, Received
 
 
-class MemoryPrices:
+class MemoryPrices(MemoryHistory):
     """Everything in dictionaries. Of the ticks themselves only the newest `ticks_max` are kept: a demo never ends."""
 
     def __init__(self, ticks_max: int = 200_000) -> None:
+        super().__init__()
         self.ticks: deque[Received] = deque(maxlen=ticks_max)
         self.bars: dict[str, dict[int, Bar]] = {}
         self._offsets: dict[int, int] = {}
@@ -40,7 +38,8 @@ class MemoryPrices:
             if self._offsets.get(move.partition) != move.expected:
                 raise Conflict(f"partition {move.partition} is not at {move.expected} any more")
         self._offsets.update({move.partition: move.following for move in batch.moves})
-        self.ticks.extend(batch.ticks)
+        for columns in batch.ticks:
+            self.ticks.extend(map(Received, columns.ticks, columns.received_ms.tolist()))
         for bar in batch.bars:
             minutes = self.bars.setdefault(bar.symbol, {})
             held = minutes.get(bar.bucket_ns)
@@ -58,29 +57,3 @@ class MemoryPrices:
             held = self._instruments.get(instrument.symbol)
             if held is None or held.session <= instrument.session:
                 self._instruments[instrument.symbol] = instrument
-
-    async def points(self, symbol: str, window: Window, points_max: int) -> list[Point]:
-        made: dict[int, Point] = {}
-        for minute, bar in sorted(self.bars.get(symbol, {}).items()):
-            if not window.from_ns <= minute < window.to_ns:
-                continue
-            start = _bucket(minute, window)
-            made[start] = made[start].followed_by(bar) if start in made else Point.of(start, bar)
-        return [made[start] for start in sorted(made)][-points_max:]
-
-    async def search(self, text: str, found_max: int) -> list[Found]:
-        wanted = text.upper()
-        first = sorted(s for s in self._instruments if s.startswith(wanted))
-        then = sorted({s for s, i in self._instruments.items() if wanted in i.name.upper()} - set(first))
-        return [Found(s, self._instruments[s].name) for s in (first + then)[:found_max]]
-
-    async def known(self, symbol: str) -> bool:
-        return symbol in self._instruments or any(key.symbol == symbol for key in self._days)
-
-
-def _bucket(start_ns: int, window: Window) -> int:
-    if window.zone is None:
-        return start_ns - start_ns % window.bucket_ns
-    local = datetime.fromtimestamp(start_ns // NS_PER_S, UTC).astimezone(ZoneInfo(window.zone))
-    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
-    return round(midnight.timestamp()) * NS_PER_S

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from infra.contracts import Tick
 from price_service.domain.bars import Bar
 from price_service.domain.days import Day
+from price_service.store.columns import Columns
 
 
 class Conflict(Exception):
@@ -19,10 +20,9 @@ class StoreAway(Exception):
 
 
 class Received(NamedTuple):
-    """A tick as it came from the bus. `received_ms` is when our house took it from the venue, Unix milliseconds."""
+    """A tick and when our house took it from the venue, Unix milliseconds."""
 
     tick: Tick
-    partition: int
     received_ms: int
 
 
@@ -36,10 +36,18 @@ class Move(NamedTuple):
 
 @dataclass(slots=True)
 class Batch:
-    """One transaction: new ticks only, the bars that they add up to, and the days after them."""
+    """One transaction: new ticks only, the bars that they add up to, and the days after them.
+
+    Nothing here is changed any more: the days are copies.
+    """
 
     moves: list[Move] = field(default_factory=list)
-    ticks: list[Received] = field(default_factory=list)
+    ticks: list[Columns] = field(default_factory=list)
     bars: list[Bar] = field(default_factory=list)
     days: list[Day] = field(default_factory=list)
     duplicates: int = 0
+
+    @property
+    def count(self) -> int:
+        """How many ticks."""
+        return sum(map(len, self.ticks))

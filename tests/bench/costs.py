@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,14 +42,24 @@ def per_order(before: Mapping[str, Cost], after: Mapping[str, Cost], orders: int
     ]
 
 
-def _with_children(pid: int, children: Mapping[int, list[int]]) -> Cost:
-    cpu_s = memory_mib = 0.0
+def descendants(pid: int) -> set[int]:
+    """This process and everything below it."""
+    return set(_below(pid, _children()))
+
+
+def _below(pid: int, children: Mapping[int, list[int]]) -> Iterator[int]:
     waiting = [pid]
     while waiting:
         one = waiting.pop()
         waiting += children.get(one, [])
+        yield one
+
+
+def _with_children(pid: int, children: Mapping[int, list[int]]) -> Cost:
+    cpu_s = memory_mib = 0.0
+    for one in _below(pid, children):
         try:
-            fields = _stat(one)
+            fields = stat_fields(one)
             resident = int(Path(f"/proc/{one}/statm").read_text(encoding="ascii").split()[1])
         except (FileNotFoundError, ProcessLookupError):
             continue  # it ended meanwhile
@@ -64,12 +74,12 @@ def _children() -> dict[int, list[int]]:
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
-                found[int(_stat(int(folder.name))[1])].append(int(folder.name))
+                found[int(stat_fields(int(folder.name))[1])].append(int(folder.name))
             except (FileNotFoundError, ProcessLookupError):
                 continue
     return found
 
 
-def _stat(pid: int) -> list[str]:
+def stat_fields(pid: int) -> list[str]:
     """The fields behind the name, which may hold blanks: state, ppid, …"""
     return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from exchange_gateway.app import Adapters, assemble
+from exchange_gateway.feed.feed import FeedSource
+from exchange_gateway.feed.on_request import MarketData
 from exchange_gateway.orders.outcome import Answer
 from exchange_gateway.orders.venue_memory import MemoryVenue
 from exchange_gateway.orders.wire import NewOrder
@@ -104,6 +106,8 @@ class House:
     clock: SystemClock = field(default_factory=SystemClock)
     checkpoints: MemoryCheckpoints = field(default_factory=MemoryCheckpoints)
     feed: FrameList = field(default_factory=FrameList)
+    source: FeedSource | None = None  # instead of `feed`
+    market_data: MarketData | None = None
     letters: MemoryLetters = field(default_factory=lambda: MemoryLetters(SystemClock()))
 
     def __post_init__(self) -> None:
@@ -117,12 +121,13 @@ class House:
             price_producer=self.bus.producer(),
             venue=self.venue,
             books=self.venue,
-            feed=self.feed,
+            feed=self.source or self.feed,
             drop_copy=self.venue,
             parked=self.letters,
             checkpoints=self.checkpoints,
             clock=self.clock,
             ids=Ids(self.clock, seed=1),
+            market_data=self.market_data,
         )
         return assemble(settings_of(**{"venue_retry_s": "0.05", "venue_ask_s": "0.05"} | changes), outside)
 

@@ -178,8 +178,11 @@ async def followed(
     query = {"since": since} if since else {}
     async with investor(url, account) as client, client.stream("GET", "/orders/stream", params=query) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
+        name = ""
         async for line in answer.aiter_lines():
-            if line.startswith("data: {"):
+            if line.startswith("event: "):
+                name = line[7:]
+            elif line.startswith("data: {") and name == "order":
                 events.append(json.loads(line[6:]))
                 if until(events[-1]):
                     break

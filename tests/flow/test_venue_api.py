@@ -287,3 +287,88 @@ async def test_after_sigkill_the_venue_remembers_what_it_answered(tmp_path: Path
         later = (await exchange.order()).json()["reports"][0]
         assert later["session"] > gtc[0]["session"]
         assert exec_types(await exchange.client.post("/orders/k-gtc/cancel", json={"cl_ord_id": "k-2"})) == ["CANCELED"]
+
+
+# -- market data on request --------------------------------------------------------------------------------------------
+
+
+async def test_the_newest_ticks_and_ticks_again_are_those_of_the_feed(exchange: Exchange) -> None:
+    async with exchange.socket("/market-data?after=0") as feed:
+        frames = await frames_until(feed, 300)
+        ticks = [t for f in frames for t in f.get("ticks", []) if t["s"] == SYMBOL]
+        session = ticks[0]["d"]
+        asked = {"session": session, "symbol": SYMBOL, "from": 2, "to": len(ticks)}
+        again = await exchange.client.get("/market-data/ticks", params=asked)
+        assert (again.status_code, again.json()) == (200, {"ticks": ticks[1:], "missing": []})
+        newest = (await exchange.client.get(f"/market-data/quotes/{SYMBOL}")).json()
+    assert (newest["symbol"], newest["session"], len(newest["ticks"])) == (SYMBOL, session, 2)
+    assert {t["k"] for t in newest["ticks"]} == {"T", "Q"}
+    assert max(t["q"] for t in newest["ticks"]) >= len(ticks)
+
+
+async def test_what_cannot_be_asked_of_market_data(exchange: Exchange) -> None:
+    missing = await exchange.client.get("/market-data/quotes/NONE")
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "unknown_symbol")
+    fine = {"session": "1", "symbol": "A", "from": "1", "to": "1"}
+    for change in (
+        {"from": "0"},
+        {"from": "2"},
+        {"to": "1001"},
+        {"to": str(10**30)},
+        {"session": "x"},
+        {"symbol": None},
+    ):
+        query = {name: value for name, value in (fine | change).items() if value is not None}
+        answer = await exchange.client.get("/market-data/ticks", params=query)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "malformed"), change
+    for path in ("/market-data/ticks", f"/market-data/quotes/{SYMBOL}"):
+        locked = await exchange.client.get(path, params=fine, headers={"authorization": "Bearer other"})
+        assert locked.status_code == 401
+
+
+async def test_books_come_to_those_who_ask_beside_the_ticks(tmp_path: Path) -> None:
+    async with (
+        running(tmp_path, depth_flush_ms="10") as exchange,
+        exchange.socket("/market-data?after=0&depth=true") as feed,
+        exchange.socket("/market-data") as plain,
+    ):
+        books: list[dict[str, Any]] = []
+        ticks = 0
+        async with asyncio.timeout(DEADLINE_S):
+            while ticks < 100 or sum(book["s"] == SYMBOL for book in books) < 3:
+                frame = json.loads(await feed.recv())
+                books += frame.get("books", [])
+                ticks += len(frame.get("ticks", []))
+        assert not [f for f in await frames_until(plain, 50) if f["type"] == "depth"]
+    mine = [book for book in books if book["s"] == SYMBOL]
+    assert [book["n"] for book in mine] == sorted({book["n"] for book in mine})
+    assert {book["s"] for book in books[:SYMBOLS]} == {book["s"] for book in books}, "every symbol at first"
+    full = next(book for book in reversed(mine) if book["bids"] and book["asks"])
+    assert len(full["bids"]) == len(full["asks"]) == 10
+
+
+async def test_orders_move_the_book(tmp_path: Path) -> None:
+    """On a tape that stands still, in a symbol that it has not quoted yet."""
+    async with (
+        running(tmp_path, depth_flush_ms="5", tape_speed="0.0001x") as exchange,
+        exchange.socket("/market-data?depth=true") as feed,
+        asyncio.timeout(DEADLINE_S),
+    ):
+        first: list[dict[str, Any]] = []
+        while not first:
+            first = json.loads(await feed.recv()).get("books", [])
+        symbol = next(book["s"] for book in first if not book["bids"] and not book["asks"])
+
+        async def bids() -> list[list[int]]:
+            while True:
+                for book in json.loads(await feed.recv()).get("books", []):
+                    if book["s"] == symbol:
+                        found: list[list[int]] = book["bids"]
+                        return found
+
+        await exchange.order("resting", symbol=symbol, limit_micros=20_000, quantity=77)
+        assert await bids() == [[20_000, 77]]
+        await exchange.order(symbol=symbol, limit_micros=20_000, quantity=3)
+        assert await bids() == [[20_000, 80]]
+        await exchange.client.post("/orders/resting/cancel", json={"cl_ord_id": "gone"})
+        assert await bids() == [[20_000, 3]]

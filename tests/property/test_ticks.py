@@ -20,11 +20,11 @@ from price_service.domain.days import Day, DayKey, Snapshot
 from price_service.domain.seen import Seen
 from price_service.ingest.mirror import Mirror
 from price_service.ingest.prices import Ingest
-from price_service.ingest.ticks import decode
 from price_service.live.quotes import QuoteTable
 from price_service.store.cached import MAP, snapshot
 from price_service.store.memory import MemoryPrices
 from price_service.store.records import Batch, Conflict, StoreAway
+from price_service.store.wire import ticks_of
 from tests.unit.price_service.made import SESSION, T0, message, quote, trade
 
 CONDITIONS = st.sampled_from([0, 1, FORM_T, OUTSIDE_HOURS, ODD_LOT, FORM_T | ODD_LOT])
@@ -98,7 +98,7 @@ async def consume(store: MemoryPrices, logs: dict[int, list[Message]], chance: r
 
     async def started() -> tuple[Ingest, Mirror, dict[int, int]]:
         mirror = Mirror(cache, write_ms=0)
-        ingest = Ingest(faulty, bus.producer(), mirror)
+        ingest = Ingest(faulty, bus.producer(), mirror, transaction_max=4)
         return ingest, mirror, {p.partition: offset for p, offset in (await ingest.assigned(places)).items()}
 
     workers = [await started(), await started()]
@@ -187,8 +187,7 @@ def test_a_hub_that_starts_from_any_cache_ends_with_the_same_quotes(
 
 
 def by_value(sent: Message) -> Tick | None:
-    ticks, _ = decode([sent])
-    return ticks[0].tick if ticks else None
+    return ticks_of([sent])[0]
 
 
 @given(st.lists(st.integers(1, 60)))

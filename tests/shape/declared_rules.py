@@ -25,7 +25,8 @@ BUS_CALLS = ("send", "subscribe", "produce", "tail", "read", "latest")
 # What a number may count. One of these is a word of its setting's name.
 UNITS = {
     *("ns", "us", "ms", "s", "port", "max", "min", "bytes", "usd", "micros", "percent", "ppm", "seed"),
-    *("ticks", "rows", "symbols", "loops", "sessions", "messages", "concurrency", "hours", "shards", "partitions"),
+    *("ticks", "rows", "symbols", "loops", "sessions", "messages", "concurrency", "shards", "partitions"),
+    *("hours", "days"),
 }
 
 STATUSES = {"PENDING", "HELD", "PLACED", "PARTIALLY_FILLED", "FILLED", "CANCELED", "REJECTED", "EXPIRED", "FAILED"}

@@ -223,7 +223,14 @@ def test_other_arguments_are_refused_by_name(arguments: list[str]) -> None:
 async def test_the_openapi_file_has_the_routes_the_tokens_and_the_problems() -> None:
     async with client(application()[0]) as http:
         schema = (await http.get("/openapi.json")).json()
-    assert set(schema["paths"]) == {"/orders", "/orders/stream", "/orders/{order_id}", "/stockPrices", "/ops/health"}
+    assert set(schema["paths"]) == {
+        "/orders",
+        "/orders/stream",
+        "/orders/{order_id}",
+        "/stockPrices",
+        "/ops/health",
+        "/streams/tickets",
+    }
     place = schema["paths"]["/orders"]["post"]
     assert place["security"] == [{"bearer": []}]
     assert "application/problem+json" in place["responses"]["4XX"]["content"]

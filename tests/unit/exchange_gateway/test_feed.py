@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
+import msgspec
 import pytest
 
+from exchange_gateway.feed.books import BooksOut
 from exchange_gateway.feed.feed import Feed
 from exchange_gateway.stream import Hole
+from infra.bus import BusError
 from infra.bus_memory import MemoryBus
 from infra.clock import ManualClock
-from infra.contracts import INSTRUMENTS, MARKET_STATUS, PRICES, Instrument, MarketStatus, Quote, Trade, encode
+from infra.contracts import (
+    DEPTH,
+    INSTRUMENTS,
+    MARKET_STATUS,
+    PRICES,
+    Depth,
+    Instrument,
+    MarketStatus,
+    Quote,
+    Trade,
+    encode,
+)
 from tests.unit.exchange_gateway.words import read_all
 
 SESSION = 1_700_000_000
@@ -91,6 +107,74 @@ async def test_a_hole_at_the_start_of_an_answer_is_what_the_venue_has() -> None:
     taken = room.feed.take(ticks(4, trade(4)))
     assert taken
     assert taken.position == "1700000000:4"
+
+
+async def test_a_hole_that_connecting_anew_did_not_close_is_the_venue_s_and_so_are_the_next_ones() -> None:
+    room = Room("1700000000:1")
+    assert room.feed.take(ticks(4, trade(3), trade(4)))
+    taken = room.feed.take(ticks(9, trade(8), trade(9)))
+    assert taken
+    assert taken.position == "1700000000:9"
+    room.feed.frames("1700000000:9")
+    assert room.feed.take(ticks(10, trade(10)))
+    with pytest.raises(Hole):
+        room.feed.take(ticks(12, trade(12)))
+
+
+async def test_a_frame_of_which_every_tick_is_left_out_moves_the_position() -> None:
+    room = Room("1700000000:1")
+    taken = room.feed.take(ticks(2))
+    assert taken
+    assert (taken.position, taken.records) == ("1700000000:2", [])
+
+
+def books(*numbers: int) -> tuple[bytes, list[bytes]]:
+    made = [encode(Depth("AAPL", SESSION, n, 5, ((100, 1),), ())) for n in numbers]
+    return b'{"type":"depth","books":[%b]}' % b",".join(made), made
+
+
+async def test_books_keep_their_bytes_and_move_no_position() -> None:
+    room = Room("1700000000:5")
+    frame, made = books(1, 2)
+    assert room.feed.take(frame) is None
+    assert room.feed.take(b'{"type":"depth","books":[{"s":1}]}') is None
+    records = await read_all(room.bus, DEPTH)
+    assert [(r.key, r.value) for r in records] == [(b"AAPL", value) for value in made]
+    assert room.feed.take(ticks(6, trade(6)))
+
+
+class Full:
+    """A producer whose queue takes so many records, none of which is ever acknowledged."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.taken: list[asyncio.Future[None]] = []
+
+    def send(self, *_: Any) -> asyncio.Future[None]:
+        if len(self.taken) >= self.room:
+            raise BusError("the producer's queue is full")
+        self.taken.append(asyncio.get_running_loop().create_future())
+        return self.taken[-1]
+
+    def post(self, *_: Any) -> None:
+        raise AssertionError("not used here")
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_books_are_dropped_rather_than_fill_the_ticks_queue() -> None:
+    producer = Full(10)
+    out = BooksOut(producer, in_flight_max=3)
+    raw = [msgspec.Raw(value) for value in books(*range(1, 6))[1]]
+    out.send(raw)
+    assert len(producer.taken) == 3
+    producer.taken[0].set_exception(BusError("lost"))
+    producer.taken[1].set_result(None)
+    await asyncio.sleep(0)
+    out.send(raw)
+    assert len(producer.taken) == 5, "what failed or arrived makes room"
+    BooksOut(Full(0)).send(raw)
 
 
 async def test_overlaps_and_new_sessions_are_taken() -> None:

@@ -86,8 +86,8 @@ def test_the_strictest_switch_holds() -> None:
 
 def test_the_newest_quote_is_kept_and_trades_and_rubbish_change_nothing() -> None:
     quotes = Quotes()
-    trade = encode(Trade("AAPL", 1, 2, 0, 999, 1))
-    spaced = json.dumps({"k": "Q", "s": "IBM", "d": 1, "q": 1, "t": 0, "b": 3, "bz": 1, "a": 4, "az": 1}).encode()
+    trade = encode(Trade("AAPL", 1, 2, 1, 999, 1))
+    spaced = json.dumps({"k": "Q", "s": "IBM", "d": 1, "q": 1, "t": 1, "b": 3, "bz": 1, "a": 4, "az": 1}).encode()
     quotes.keep(
         [quoted(1, 2), quoted(5, 6, at_us=NOW_US + 1_000), said("AAPL", trade), said("AAPL", b"{"), said("X", None)]
     )
@@ -103,7 +103,7 @@ async def test_the_watch_is_ready_when_everything_was_read_and_sees_what_comes_l
     bus = MemoryBus(clock)
     bus.append(INSTRUMENTS, b"A", encode(Instrument("A", "A", 10_000, 1, 1)), ())
     bus.append(MARKET_STATUS, b"*", encode(MarketStatus("open", 1, 0)), ())
-    bus.append(PRICES, b"A", encode(Quote("A", 1, 1, 0, 1, 1, 2, 1)), ())
+    bus.append(PRICES, b"A", encode(Quote("A", 1, 1, 1, 1, 1, 2, 1)), ())
     switchboard = Switchboard(bus)
     watch = MarketWatch(bus, switchboard, poll_s=0.01)
     assert not watch.view.known
@@ -112,7 +112,7 @@ async def test_the_watch_is_ready_when_everything_was_read_and_sees_what_comes_l
         return watch.ready()
 
     async def quoted_now() -> bool:
-        bus.append(PRICES, b"A", encode(Quote("A", 1, 2, 0, 3, 1, 4, 1)), ())
+        bus.append(PRICES, b"A", encode(Quote("A", 1, 2, 1, 3, 1, 4, 1)), ())
         return watch.view.quotes.of("A") is not None
 
     async with background(watch.run), background(switchboard.run), background(watch.follow_quotes):

@@ -112,11 +112,13 @@ async def test_leaving_forgets_the_follower(home: House) -> None:
         ("investor", 1, "?accountId=2", "account_unknown"),
         ("investor", 1, "?since=-1", "parameter_invalid"),
         ("investor", 1, "?since=x", "parameter_invalid"),
+        ("investor", 1, "?since=1", "parameter_invalid"),
     ],
 )
 async def test_what_a_stream_refuses(home: House, role: str, account: int | None, query: str, code: str) -> None:
     async with home.client(account, role) as client:
         assert (await client.get(f"/orders/stream{query}")).json()["code"] == code
+    assert home.doors.fanout.accounts() == []
 
 
 async def test_the_desk_answers_when_the_store_is_away(home: House, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,9 @@ from infra.bus import Message
 from infra.clock import NS_PER_MS
 from infra.contracts import PRICES, Quote, Tick, Trade, encode
 from price_service.domain.days import Day, DayKey
-from price_service.ingest.ticks import collect
-from price_service.store.records import Batch, Move, Received
+from price_service.ingest.ticks import Gathering
+from price_service.store.columns import Columns
+from price_service.store.records import Batch, Move
 
 SESSION = 1_700_000_000
 T0 = 1_700_000_000_000_000_000
@@ -46,14 +47,12 @@ def message(value: Tick | bytes | None, offset: int = 0, partition: int = 0) -> 
     return Message(PRICES, partition, offset, key, raw, (), RECEIVED_MS)
 
 
-def received(ticks: Iterable[Tick], partition: int = 0) -> list[Received]:
-    return [Received(tick, partition, RECEIVED_MS) for tick in ticks]
-
-
 def batch(ticks: Iterable[Tick], moves: list[Move], days: dict[DayKey, Day] | None = None, partition: int = 0) -> Batch:
     """What the ingest would store for these ticks; `days` goes on from earlier batches."""
-    listed = received(ticks, partition)
+    listed = list(ticks)
     known = {} if days is None else days
-    for tick, _, _ in listed:
+    for tick in listed:
         known.setdefault(DayKey(tick.s, tick.d), Day(tick.s, tick.d, partition))
-    return collect(listed, known, moves)
+    gathering = Gathering(known)
+    list(gathering.add(Columns(listed, [RECEIVED_MS] * len(listed))))
+    return gathering.batch(moves)

@@ -12,17 +12,19 @@ from infra.bus_memory import MemoryBus
 from infra.cache import CacheDown
 from infra.cache_memory import MemoryCache
 from infra.clock import ManualClock
-from infra.contracts import PRICES, Headers, encode
+from infra.contracts import PRICE_MICROS_MAX, PRICES, SIZE_MAX, Headers, Tick, encode
 from infra.worker import Worker
-from price_service.domain.days import Day
+from price_service.domain.days import Day, DayKey
 from price_service.ingest.mirror import Mirror
 from price_service.ingest.prices import GROUP, TRANSIENT, Ingest
-from price_service.ingest.rows import COLUMNS, copied
-from price_service.ingest.ticks import PRICE_MICROS_MAX, SIZE_MAX, decode, moves
+from price_service.ingest.rows import COLUMNS, HEADER, TRAILER
+from price_service.ingest.rows import rows as packed
+from price_service.ingest.ticks import Readable, moves
 from price_service.store.cached import MAP, snapshot
+from price_service.store.columns import Columns
 from price_service.store.memory import MemoryPrices
 from price_service.store.records import Batch, Conflict, Move, StoreAway
-from tests.unit.price_service.made import RECEIVED_MS, SESSION, message, quote, received, trade
+from tests.unit.price_service.made import RECEIVED_MS, SESSION, message, quote, trade
 
 
 @pytest.mark.parametrize(
@@ -57,17 +59,18 @@ from tests.unit.price_service.made import RECEIVED_MS, SESSION, message, quote, 
     ],
 )
 def test_what_is_no_tick_or_cannot_be_stored_is_parked(raw: bytes | None) -> None:
-    ticks, parked = decode([message(raw), message(trade(1))])
-    assert [tick for tick, _, _ in ticks] == [trade(1)]
-    assert [park.code for park in parked] == ["malformed"]
-    assert parked[0].text
+    readable = Readable([message(raw), message(trade(1))])
+    assert readable.ticks == [trade(1)]
+    assert [m.value for m in readable.messages] == [encode(trade(1))]
+    assert [park.code for park in readable.parked] == ["malformed"]
+    assert readable.parked[0].text
 
 
 def test_odd_but_real_quotes_are_kept() -> None:
     odd = [quote(1, bid=5, ask=5), quote(2, bid=6, ask=5), quote(3, bid=0, ask=0, size=0)]
-    ticks, parked = decode(message(tick) for tick in odd)
-    assert [tick for tick, _, _ in ticks] == odd
-    assert not parked
+    readable = Readable([message(tick) for tick in odd])
+    assert readable.ticks == odd
+    assert not readable.parked
 
 
 def test_a_partition_moves_to_after_its_last_message_even_when_offsets_have_holes() -> None:
@@ -76,7 +79,8 @@ def test_a_partition_moves_to_after_its_last_message_even_when_offsets_have_hole
 
 
 def test_a_row_of_binary_copy_has_all_columns_in_their_lengths() -> None:
-    raw = copied(received([trade(3, symbol="BRK.B", at_ns=1_000_000_123), quote(4)]))
+    ticks: list[Tick] = [trade(3, symbol="BRK.B", at_ns=1_000_000_123), quote(4)]
+    raw = HEADER + b"".join(packed(Columns(ticks, [RECEIVED_MS, RECEIVED_MS]))) + TRAILER
     assert raw.startswith(b"PGCOPY\n\xff\r\n\0")
     assert raw.endswith(b"\xff\xff")
     at, rows = 19, []
@@ -99,7 +103,7 @@ def test_a_row_of_binary_copy_has_all_columns_in_their_lengths() -> None:
         "ask_micros",
         "ask_size",
     ]
-    assert [name for name, value in rows[1].items() if value is None] == ["price_micros", "size", "cond", "exch"]
+    assert [name for name, value in rows[1].items() if value is None] == ["exch", "price_micros", "size", "cond"]
 
 
 class Rig:
@@ -286,3 +290,33 @@ async def test_after_a_restart_the_cache_is_written_whole_from_the_store() -> No
     offsets, days = snapshot(await rig.cache.read_map(MAP))
     assert offsets == {0: 1, 1: 0}
     assert [(day.symbol, day.volume, day.received_ms) for day in days] == [("AAPL", 100, RECEIVED_MS)]
+
+
+async def test_holes_are_named_until_they_are_closed() -> None:
+    rig = Rig()
+    await rig.ingest([message(trade(q), i) for i, q in enumerate((1, 2, 5, 9))])
+    key = DayKey("AAPL", SESSION)
+    assert rig.ingest.holes() == {key: [(3, 4), (6, 8)]}
+    await rig.ingest([message(trade(q), 4 + i) for i, q in enumerate((7, 4, 3, 8, 6))])
+    assert rig.ingest.holes() == {key: []}
+
+
+async def test_a_transaction_is_made_while_another_is_stored_and_neither_is_begun_after_a_failure() -> None:
+    rig = Rig()
+    rig.store.fail = [None, StoreAway("away")]
+    ingest = Ingest(rig.store, rig.bus.producer(), rig.mirror, transaction_max=2)
+    batch = [message(trade(q), q - 1) for q in range(1, 8)]
+    with pytest.raises(StoreAway):
+        await ingest(batch)
+    assert [r.tick.q for r in rig.store.ticks] == [1, 2]
+    await ingest(batch)
+    assert [r.tick.q for r in rig.store.ticks] == [1, 2, 3, 4, 5, 6, 7]
+
+
+async def test_partitions_that_went_to_another_worker_are_forgotten() -> None:
+    rig = Rig()
+    await rig.ingest.assigned([TopicPartition(PRICES, partition) for partition in (0, 1)])
+    await rig.ingest([message(trade(q), i) for i, q in enumerate((1, 3))])
+    assert list(rig.ingest.holes().values()) == [[(2, 2)]]
+    await rig.ingest.assigned([TopicPartition(PRICES, 1)])
+    assert (list(rig.ingest.partitions()), rig.ingest.holes()) == ([1], {})

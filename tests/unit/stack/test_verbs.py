@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from infra.stack import __main__ as verbs
 from infra.stack.layout import REPOSITORY
+from infra.stack.settings import StackSettings, load_stack
 
 
 def _run(command: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
@@ -63,6 +66,26 @@ def test_later_verbs_use_the_settings_that_up_used(tmp_path: Path) -> None:
     (tmp_path / "stack.json").write_text('{"XGW_API_PORT": "9123"}')
     done = _verb("status", "--json", XGW_RUN_DIR=str(tmp_path))
     assert '"ports": [9123]' in done.stdout
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, "true"), ({"XGW_PRICES_SEED_HISTORY": "false"}, "false")])
+def test_up_has_history_made_up_unless_its_caller_says_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], expected: str
+) -> None:
+    handed: list[Mapping[str, str]] = []
+
+    class Made(Exception):
+        pass
+
+    def made(settings: StackSettings, environ: Mapping[str, str], **_: object) -> None:
+        handed.append(environ)
+        raise Made
+
+    monkeypatch.setattr(verbs, "Stack", made)
+    environ = {"XGW_RUN_DIR": str(tmp_path), **given}
+    with pytest.raises(Made):
+        verbs.up(load_stack(environ), environ, servers_only=True)
+    assert handed[0]["XGW_PRICES_SEED_HISTORY"] == expected
 
 
 def test_help_is_the_default_and_names_every_verb() -> None:
