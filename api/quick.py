@@ -197,5 +197,5 @@ class QuickAnswers:
         lines = b"".join([b"%b: %b\r\n" % line for line in server_headers])
         self._start = b"HTTP/1.1 200 OK\r\n" + lines
         self._start_304 = b"HTTP/1.1 304 Not Modified\r\n" + lines
-        self._id_start = ID + self._ids.hex7()[:-ID_DIGITS].encode()
+        self._id_start, self._id = ID + self._ids.hex7()[:-ID_DIGITS].encode(), 0
         self._server_headers = server_headers

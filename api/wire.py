@@ -122,6 +122,11 @@ class WireProtocol(Bounded):
         self._answering = cycle  # `cycle` is of the newest request, which may still wait for this one
         super()._start_asgi_task(cycle, app)
 
+    def _let_go(self) -> None:
+        super()._let_go()
+        if self.cycle is None:
+            self._answering = None
+
     def _taken_over(self, gone: Gone) -> Line:
         """Called from the running ASGI application, after `http.response.start`."""
         cycle = self._answering

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterable
+from functools import cache
 
 import structlog
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, Metric
@@ -82,9 +83,7 @@ TICKS_DROPPED = Counter("xgw_ticks_duplicate_total", "Ticks that were stored bef
 HOURS_ROLLED = Counter("xgw_hours_rolled_up_total", "Hours made again from minutes that had changed, with their days.")
 CHUNKS_DROPPED = Counter("xgw_chunks_dropped_total", "Chunks of a table that grew older than is kept.", ["table"])
 SYMBOLS_SEEDED = Counter("xgw_symbols_seeded_total", "Symbols whose earlier bars were made up.")
-HEARTBEATS = Counter(
-    "xgw_order_heartbeats_total", "Heartbeats due on order streams, by what became of them.", ["end"]
-)
+HEARTBEATS = Counter("xgw_order_heartbeats_total", "Heartbeats due on order streams, by what became of them.", ["end"])
 QUOTE_FETCHES = Counter(
     "xgw_quote_fetches_total", "Stale or missing quotes that the venue was asked for, by what came of it.", ["end"]
 )
@@ -130,6 +129,7 @@ SLOT_REPAIRS = Counter(
 SLOT_LAG_BYTES = Gauge("xgw_slot_lag_bytes", "WAL that the relay's slot still holds. Rising means the relay is stuck.")
 
 
+@cache
 def tallied(route: str, status: str) -> Tally:
     """What adds to HTTP_SECONDS for the event loop."""
     tally = Tally(HTTP_SECONDS.labels(route, status))

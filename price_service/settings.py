@@ -30,7 +30,9 @@ class Settings:
     prices_stuck_ms: int = setting(
         30_000, "How long a client that is passed over may take nothing at all, milliseconds; then its stream ends."
     )
-    prices_stale_after_ms: int = setting(5_000, "Age from which a quote of an open session is stale, milliseconds.")
+    prices_stale_after_ms: int = setting(
+        5_000, "Least age of a stale quote of an open session; one that seldom ticks may be older, milliseconds."
+    )
     prices_reads_per_s: float = setting(
         2_000, "Requests for quotes that each caller may make per second and process; 0 for any number."
     )

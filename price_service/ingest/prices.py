@@ -33,7 +33,7 @@ TRANSIENT = (StoreAway, Conflict, BusError)
 # Sessions of one symbol whose days are held in memory; an older one is loaded when a straggler of it comes.
 SESSIONS_HELD = 2
 # A few steps of a millisecond each: how long a save that has something to say to PostgreSQL waits for its turn.
-PIECE_MESSAGES = 2_048
+PIECE_MESSAGES = 4_096
 
 
 class Ingest:

@@ -88,11 +88,8 @@ class EveryStream:
         client = self._client
         try:
             yield self._named()
-            for symbol, (session, applied) in self._applied.items():
-                async for chunk in self._streams.resume.after(client.progress, symbol, session, applied):
-                    yield _counted(chunk)
-                    if client.is_ended:
-                        break
+            async for chunk in self._missed():
+                yield chunk
             while True:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_S if self._patience else None):
@@ -103,18 +100,29 @@ class EveryStream:
                 if is_last:
                     return
                 async for chunk in self._filled():
-                    yield _counted(chunk)
+                    yield chunk
         finally:
             self.left()
+
+    async def _missed(self) -> AsyncIterator[bytes]:
+        """What came between the id that the client sent and its joining."""
+        for symbol, (session, applied) in self._applied.items():
+            async for chunk in self._streams.resume.after(self._client.progress, symbol, session, applied):
+                if chunk:
+                    yield _counted(chunk)
+                if self._client.is_ended:
+                    return
 
     async def _filled(self) -> AsyncIterator[bytes]:
         """What has been missing for long."""
         progress, streams = self._client.progress, self._streams
         for symbol, is_given_up in self._patience.due(progress, streams.clock.monotonic_s()):
             async for chunk in streams.resume.after(progress, symbol, *streams.applied(symbol)):
-                yield chunk
+                if chunk:
+                    yield _counted(chunk)
             if is_given_up and symbol in progress.symbols:
-                yield b"".join(progress.missing(symbol, progress.seen(symbol).newest))
+                for reset in progress.missing(symbol, progress.seen(symbol).newest):
+                    yield _counted(reset)
 
     def _named(self) -> bytes:
         said = {"id": self.id, "symbols": list(self.symbols)}

@@ -70,6 +70,10 @@ class Sink(Protocol):
         ...
 
 
+# Key → the item that was framed last, and its frame.
+Frames = dict[str, tuple[Item, bytes]]
+
+
 class Follower:
     """One client. `group` is None once it has left."""
 
@@ -105,15 +109,15 @@ class _Group:
 
 
 class _Wire:
-    """All groups of one framing, and the newest frames of the keys that they follow."""
+    """All groups of one framing."""
 
-    __slots__ = ("following", "frames", "framing", "groups")
+    __slots__ = ("_frames", "following", "framing", "groups")
 
-    def __init__(self, framing: Framing) -> None:
+    def __init__(self, framing: Framing, frames: Frames) -> None:
         self.framing = framing
+        self._frames = frames
         self.groups: dict[tuple[str, ...], _Group] = {}
         self.following: dict[str, set[_Group]] = {}
-        self.frames: dict[str, bytes] = {}
 
     def group(self, keys: Iterable[str]) -> _Group:
         found = tuple(sorted(map(sys.intern, keys)))
@@ -131,13 +135,12 @@ class _Wire:
             following.discard(group)
             if not following:
                 del self.following[key]
-                self.frames.pop(key, None)
 
     def frame(self, key: str, item: Item) -> bytes:
-        made = self.frames.get(key)
-        if made is None:
-            made = self.frames[key] = self.framing.frame(key, item)
-        return made
+        made = self._frames.get(key)
+        if made is None or made[0] is not item:
+            made = self._frames[key] = (item, self.framing.frame(key, item))
+        return made[1]
 
 
 class _Behind:
@@ -172,13 +175,16 @@ class Followers:
         wake: Callable[[], None],
         unsent_bytes_max: int = UNSENT_BYTES_MAX,
         stuck_s: float = STUCK_S,
+        frames: dict[Framing, Frames] | None = None,
     ) -> None:
-        """`wake` is called when a client waits for something that the next flush brings."""
+        """`wake` is called when a client waits for something that the next flush brings. `frames` may be shared by
+        several, so that each frame is made once for all of them."""
         self.counts = Counts()
         self._wake = wake
         self._clock = clock
         self._unsent_bytes_max = unsent_bytes_max
         self._stuck_s = stuck_s
+        self._frames: dict[Framing, Frames] = {} if frames is None else frames
         self._wires: dict[Framing, _Wire] = {}
         self._items: dict[str, Item] = {}
         self._fresh: dict[str, Item] = {}
@@ -289,7 +295,7 @@ class Followers:
             self._spread_of[key] = self._spread
             for wire in self._wires.values():
                 if (following := wire.following.get(key)) is not None:
-                    frame = wire.frames[key] = wire.framing.frame(key, item)
+                    frame = wire.frame(key, item)
                     for group in following:
                         group.due.append(frame)
                     additions += len(following)
@@ -368,7 +374,7 @@ class Followers:
     def _enter(self, framing: Framing, keys: Iterable[str]) -> _Group:
         wire = self._wires.get(framing)
         if wire is None:
-            wire = self._wires[framing] = _Wire(framing)
+            wire = self._wires[framing] = _Wire(framing, self._frames.setdefault(framing, {}))
         group = wire.group(keys)
         group.size += 1
         return group

@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Protocol
 
 from infra.clock import Clock
-from price_service.live.followers import Counts, Follower, Followers, Framing, Item, Sink
+from price_service.live.followers import Counts, Follower, Followers, Frames, Framing, Item, Sink
 
 
 class Joinable(Protocol):
@@ -35,7 +35,8 @@ class Lanes:
     def __init__(
         self, clock: Clock, wake: Callable[[], None], count: int, unsent_bytes_max: int, stuck_s: float
     ) -> None:
-        self.lanes = [Followers(clock, wake, unsent_bytes_max, stuck_s) for _ in range(count)]
+        frames: dict[Framing, Frames] = {}
+        self.lanes = [Followers(clock, wake, unsent_bytes_max, stuck_s, frames) for _ in range(count)]
 
     def __len__(self) -> int:
         return sum(map(len, self.lanes))

@@ -5,9 +5,9 @@ A stream's id names its process first, so that any process knows where to send a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -59,11 +59,6 @@ class Controlled(Protocol):
         ...
 
 
-class _Open(NamedTuple):
-    stream: Controlled
-    expired: Callable[[], None]
-
-
 class OpenStreams:
     """`streams_max` is per account of an investor, per subject of everyone else, in this process."""
 
@@ -72,7 +67,9 @@ class OpenStreams:
         self._expiries = expiries
         self._streams_max = streams_max
         self._symbols_max = symbols_max
-        self._open: dict[str, _Open] = {}
+        self._open: dict[str, Controlled] = {}
+        # By the second at which they end. One entry among the expiries for all of a second: most have equal tokens.
+        self._ending: dict[int, set[Controlled]] = {}
         self._count: dict[str, int] = {}
         self.process = f"{self._random.getrandbits(_PROCESS_BITS):0{PROCESS_CHARS}x}"
 
@@ -89,15 +86,19 @@ class OpenStreams:
         if count >= self._streams_max:
             raise refusal(reasons.STREAMS_TOO_MANY, max=self._streams_max)
         self._count[owner] = count + 1
-        held = self._open[stream.id] = _Open(stream, partial(stream.end, EXPIRED))
-        self._expiries.at(stream.principal.expires_s, held.expired)
+        self._open[stream.id] = stream
+        if (expires_s := stream.principal.expires_s) is not None:
+            if expires_s not in self._ending:
+                self._ending[expires_s] = set()
+                self._expiries.at(expires_s, partial(self._expired, expires_s))
+            self._ending[expires_s].add(stream)
 
     def closed(self, stream: Controlled) -> None:
         """However it ended; again is harmless."""
-        held = self._open.pop(stream.id, None)
-        if held is None:
+        if self._open.pop(stream.id, None) is None:
             return
-        self._expiries.forget(stream.principal.expires_s, held.expired)
+        if (expires_s := stream.principal.expires_s) is not None:
+            self._ending.get(expires_s, set()).discard(stream)
         owner = owner_of(stream.principal)
         self._count[owner] -= 1
         if not self._count[owner]:
@@ -119,11 +120,15 @@ class OpenStreams:
         self._of(owner, stream_id).end(FAREWELL)
 
     def _of(self, owner: str, stream_id: str) -> Controlled:
-        held = self._open.get(stream_id)
+        stream = self._open.get(stream_id)
         # To everyone but its owner a stream is one that does not exist.
-        if held is None or owner_of(held.stream.principal) != owner:
+        if stream is None or owner_of(stream.principal) != owner:
             raise refusal(reasons.STREAM_UNKNOWN)
-        return held.stream
+        return stream
+
+    def _expired(self, expires_s: int) -> None:
+        for stream in self._ending.pop(expires_s, set()):
+            stream.end(EXPIRED)
 
 
 def owner_of(asker: Principal) -> str:

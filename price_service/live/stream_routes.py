@@ -18,6 +18,7 @@ from price_service.domain.symbols import symbols_of
 from price_service.live.hub import KIND, Hub
 from price_service.live.lanes import Joinable
 from price_service.live.sse import Stream, StreamResponse
+from price_service.live.traded import Traded
 
 # How long a client may take for the last event before the process ends without it.
 FAREWELL_S = 1.0
@@ -77,6 +78,7 @@ class Streams:
         """`followers`: of something else than the hub's quotes, by the same symbols."""
         self.followers = hub.followers if followers is None else followers
         self._hub = hub
+        self._traded = Traded(hub)
         self._symbols_max = symbols_max
         self._stop = stop
         self._registry = NoRegistry(ids) if registry is None else registry
@@ -94,14 +96,7 @@ class Streams:
 
     def known(self, symbols: str | None) -> list[str]:
         """What a request may follow, each once. Raises Refusal."""
-        wanted = symbols_of(symbols or "", "symbols", self._symbols_max)
-        for symbol in wanted:
-            if symbol not in self._hub.quotes:
-                # Before the hub is ready, what it does not know may exist all the same.
-                if not self._hub.ready():
-                    raise refusal(reasons.PRICES_NOT_READY, retry_after_s=1)
-                raise refusal(reasons.SYMBOL_UNKNOWN, "symbols", symbol=symbol)
-        return wanted
+        return self._traded.known(symbols_of(symbols or "", "symbols", self._symbols_max), "symbols")
 
     async def run(self, stop: asyncio.Event) -> None:
         """Wait for `stop`, then tell the clients; one that does not take it in time is cut off."""

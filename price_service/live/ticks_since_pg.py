@@ -36,7 +36,7 @@ _BAR = """
     WHERE last_session = %(session)s AND last_q <= %(after)s ORDER BY bucket DESC LIMIT 1
 """
 # Keyset by (ts, q): a page begins where the one before ended.
-_PAGE = """
+PAGE_SQL = """
     SELECT (extract(epoch FROM ts) * 1000000)::bigint AS us, ns, q, kind, price_micros, size, cond, exch, bid_micros,
         bid_size, ask_micros, ask_size, (extract(epoch FROM received_at) * 1000)::bigint
     FROM ticks
@@ -60,7 +60,7 @@ class PgTicksSince:
 
     async def pages(self, symbol: str, session: int, after_q: int) -> AsyncIterator[list[Received]]:
         async with store_connection(self._engine) as connection:
-            bounds = await _bounds(connection, symbol, session, after_q)
+            bounds = await bounds_of(connection, symbol, session, after_q)
         if bounds is None:
             return
         asked: dict[str, Any] = {"symbol": symbol, "session": session, "after": after_q, "max": PAGE}
@@ -69,14 +69,16 @@ class PgTicksSince:
         while is_full:
             # A connection per page: a slow client must not keep one.
             async with store_connection(self._engine) as connection:
-                rows: list[Any] = await (await connection.execute(_PAGE, asked)).fetchall()
+                rows: list[Any] = await (await connection.execute(PAGE_SQL, asked)).fetchall()
             is_full = len(rows) == PAGE
             if rows:
                 asked |= {"from": _moment(rows[-1][0] * 1000), "from_q": rows[-1][2]}
                 yield [Received(_tick(symbol, session, row), row[12]) for row in rows]
 
 
-async def _bounds(connection: Connection, symbol: str, session: int, after_q: int) -> tuple[datetime, datetime] | None:
+async def bounds_of(
+    connection: Connection, symbol: str, session: int, after_q: int
+) -> tuple[datetime, datetime] | None:
     """The times between which these ticks are; None when the session is not known."""
     row = await (await connection.execute(_DAY, (symbol, session))).fetchone()
     if row is None:

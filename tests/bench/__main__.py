@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import os
 import shutil
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 import uvloop
 
 from infra.bus_kafka import KafkaBus
+from infra.process import GARBAGE_YOUNG, THREAD_SWITCH_S
+from infra.stack.layout import Cache
 from infra.stack.stack import SERVERS, Stack, throwaway_settings
-from tests.bench import figures, kafka_round_trip, order_figures, order_to_client, relay_figures, tick_to_client
+from tests.bench import (
+    fan_out,
+    figures,
+    ingest,
+    kafka_round_trip,
+    order_figures,
+    order_to_client,
+    quote_reads,
+    relay_figures,
+    tick_to_client,
+)
 from tests.bench.costs import costs, per_order
 from tests.bench.figures import Figure
 
@@ -37,9 +51,11 @@ def main() -> int:
             found = measured(stack)
     finally:
         shutil.rmtree(settings.infra.run_dir, ignore_errors=True)
+    _say(figures.table(found))
+    found += _prices(Cache(settings.infra.cache_dir))
     figures.write(found, RESULTS)
     print(f"\n{figures.machine()}; servers, services and load share these cores\n\n{figures.table(found)}\n")
-    for name, conditions in {f.name.rpartition(" ")[0].partition(",")[0]: f.conditions for f in found}.items():
+    for name, conditions in {figures.family(f.name): f.conditions for f in found}.items():
         print(f"{name}: {conditions}")
     print(f"ceiling: one 300 B record from producer to consumer through the same Kafka at the same rate\nsee {RESULTS}")
     return 0
@@ -75,6 +91,36 @@ def measured(stack: Stack) -> list[Figure]:
 
     stack.stop_processes(EVERYTHING)
     return found + order_figures.measured(stack, _say)
+
+
+def _prices(cache: Cache) -> list[Figure]:
+    """The price path beside its peers, on servers of its own: the ingest reads its topic from the beginning."""
+    settings = throwaway_settings(os.environ)
+    try:
+        with _as_our_processes(), Stack(settings, attached=True, say=_say) as stack:
+            stack.start(SERVERS)
+            found = ingest.measured(stack, ingest.TICKS, _say)
+    finally:
+        shutil.rmtree(settings.infra.run_dir, ignore_errors=True)
+    found += quote_reads.measured(cache, _say)
+    _say(figures.table(found))
+    return found + fan_out.alone(_say)
+
+
+@contextlib.contextmanager
+def _as_our_processes() -> Iterator[None]:
+    """What a process of ours sets at its start (`infra/process.py`), for one that is measured inside this one."""
+    switch_s, thresholds = sys.getswitchinterval(), gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_YOUNG, 50, 100)
+    sys.setswitchinterval(THREAD_SWITCH_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(switch_s)
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
 
 
 def _pids(stack: Stack) -> dict[str, int]:

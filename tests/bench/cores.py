@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tests.bench.costs import PAGE_BYTES, costs, descendants, stat_fields
+from tests.bench.costs import PAGE_BYTES, costs, descendants
 
 SERVER_CORE, LOAD_CORE = 0, 1
 
@@ -43,10 +43,6 @@ def cpu_s(pid: int) -> float:
 
 def resident_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * PAGE_BYTES
-
-
-def parent(pid: int) -> int:
-    return int(stat_fields(pid)[1])
 
 
 def only_child(pid: int) -> int:

@@ -59,7 +59,7 @@ def _with_children(pid: int, children: Mapping[int, list[int]]) -> Cost:
     cpu_s = memory_mib = 0.0
     for one in _below(pid, children):
         try:
-            fields = stat_fields(one)
+            fields = _stat(one)
             resident = int(Path(f"/proc/{one}/statm").read_text(encoding="ascii").split()[1])
         except (FileNotFoundError, ProcessLookupError):
             continue  # it ended meanwhile
@@ -74,12 +74,12 @@ def _children() -> dict[int, list[int]]:
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
-                found[int(stat_fields(int(folder.name))[1])].append(int(folder.name))
+                found[int(_stat(int(folder.name))[1])].append(int(folder.name))
             except (FileNotFoundError, ProcessLookupError):
                 continue
     return found
 
 
-def stat_fields(pid: int) -> list[str]:
+def _stat(pid: int) -> list[str]:
     """The fields behind the name, which may hold blanks: state, ppid, …"""
     return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()

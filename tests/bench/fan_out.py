@@ -20,9 +20,9 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
+from infra.settings import Infra, load
 from infra.stack.errors import StackError
 from infra.stack.layout import Cache
-from infra.stack.stack import Stack
 from tests.bench import cores, figures, nchan, price_side, price_ticks
 from tests.bench.figures import Figure
 from tests.bench.price_side import Side
@@ -90,20 +90,20 @@ def ours(side: Side, scene: Scene) -> Run:
         snapshots = 0 if scene.every else 1
         _warm_up(side.folder, api.port, targets, api.headers, snapshots=snapshots)
         before = cores.resident_bytes(api.pid)
-        with clients(side.folder, api.port, targets, api.headers, snapshots=snapshots) as load:
-            _connected(load)
+        with clients(side.folder, api.port, targets, api.headers, snapshots=snapshots) as crowd:
+            _connected(crowd)
             client_bytes = (cores.resident_bytes(api.pid) - before) / scene.clients
             ticks = side.load(names, session, scene.ticks_per_s, STEADY_S + SECONDS + TAIL_S)
             running = price_ticks.started(ticks)
             time.sleep(STEADY_S)
-            first, cpu_s = load.mark(), cores.cpu_s(api.pid)
+            first, cpu_s = crowd.mark(), cores.cpu_s(api.pid)
             time.sleep(SECONDS)
-            last, cpu_s = load.mark(), cores.cpu_s(api.pid) - cpu_s
+            last, cpu_s = crowd.mark(), cores.cpu_s(api.pid) - cpu_s
             made = price_ticks.finished(running, 60)
             stored = side.stored(session, made.ticks)
-            _settled(load)
+            _settled(crowd)
             right = price_ticks.expected(ticks, made.ticks)
-            values = load.values()
+            values = crowd.values()
             wrong = sum(value != right[symbol] for _, symbol, value in values)
             wrong += scene.clients * scene.follows - len(values)
     return replace(
@@ -116,20 +116,20 @@ def theirs(side: Side, scene: Scene, **options: float) -> Run:
         targets = [peer.target(symbols) for symbols in scene.subscriptions()]
         _warm_up(side.folder, peer.port, targets, {}, snapshots=0)
         before = cores.resident_bytes(peer.pid)
-        with clients(side.folder, peer.port, targets, {}, snapshots=0) as load:
-            _connected(load)
+        with clients(side.folder, peer.port, targets, {}, snapshots=0) as crowd:
+            _connected(crowd)
             client_bytes = (cores.resident_bytes(peer.pid) - before) / scene.clients
-            first, cpu_s = load.mark(), cores.cpu_s(peer.pid)
+            first, cpu_s = crowd.mark(), cores.cpu_s(peer.pid)
             peer.publish(price_ticks.names(scene.symbols), SECONDS, **({"window": NCHAN_WINDOW} | options))
-            ages = load.mark()
-            last, cpu_s = _all_arrived(load), cores.cpu_s(peer.pid) - cpu_s
+            ages = crowd.mark()
+            last, cpu_s = _all_arrived(crowd), cores.cpu_s(peer.pid) - cpu_s
     return replace(_run(first, last, cpu_s, client_bytes), p50_ms=ages.p50_ms, p99_ms=ages.p99_ms)
 
 
 def measured(side: Side, say: Say, pairs: int = PAIRS, scale: int = 1) -> list[Figure]:
     """`scale` divides the number of clients, for a look that takes a minute."""
     many = Scene(clients=2_000 // scale)
-    one = Scene(clients=2_000 // scale, symbols=1, follows=1, ticks_per_s=1_000)
+    one = Scene(clients=2_000 // scale, symbols=1, follows=1, ticks_per_s=200)
     every = replace(one, ticks_per_s=100, every=True)
     fewer = replace(many, ticks_per_s=many.ticks_per_s // 10)
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -158,12 +158,12 @@ def measured(side: Side, say: Say, pairs: int = PAIRS, scale: int = 1) -> list[F
     return [*_many(runs, many), *_one(runs, one, every), *_memory(runs, many), *_scaled(runs, fewer, scenes)]
 
 
-def beside_nchan(stack: Stack, say: Say) -> list[Figure]:
-    """For `make bench`: on its servers."""
-    if not _peer_is_there(Cache(stack.settings.infra.cache_dir), say):
+def alone(say: Say, pairs: int = PAIRS, scale: int = 1) -> list[Figure]:
+    """On servers of its own; nothing where the peer cannot be had."""
+    if not _peer_is_there(Cache(load(Infra, os.environ).cache_dir), say):
         return []
-    with price_side.opened(stack) as side:
-        return measured(side, say)
+    with price_side.throwaway(os.environ, say) as side:
+        return measured(side, say, pairs, scale)
 
 
 def _peer_is_there(cache: Cache, say: Say) -> bool:
@@ -177,30 +177,30 @@ def _peer_is_there(cache: Cache, say: Say) -> bool:
 
 def _warm_up(folder: Path, port: int, targets: Sequence[str], headers: dict[str, str], **options: float) -> None:
     """What a server makes for its first clients is not counted as the clients' memory."""
-    with clients(folder, port, targets[:WARM_UP_CLIENTS], headers, **options) as load:
-        _connected(load)
+    with clients(folder, port, targets[:WARM_UP_CLIENTS], headers, **options) as crowd:
+        _connected(crowd)
 
 
-def _connected(load: Clients) -> Counted:
-    counted = load.open()
+def _connected(crowd: Clients) -> Counted:
+    counted = crowd.open()
     if counted.refused or counted.open < counted.clients:
         raise RuntimeError(f"not all clients could connect: {counted}")
     time.sleep(CALM_S)
     return counted
 
 
-def _settled(load: Clients) -> None:
-    counted = load.settle()
+def _settled(crowd: Clients) -> None:
+    counted = crowd.settle()
     if counted.refused or counted.lost or counted.malformed:
         raise RuntimeError(f"clients were refused or lost: {counted}")
 
 
-def _all_arrived(load: Clients) -> Counted:
+def _all_arrived(crowd: Clients) -> Counted:
     """Once the clients have what the server still writes after its last answer."""
-    before, now = -1, load.mark()
+    before, now = -1, crowd.mark()
     while now.events != before:
         time.sleep(0.1)
-        before, now = now.events, load.mark()
+        before, now = now.events, crowd.mark()
     return now
 
 
@@ -291,10 +291,7 @@ def main(quick: bool) -> int:
     def say(text: str) -> None:
         print(f"  {time.strftime('%X')} {text}", file=sys.stderr, flush=True)
 
-    with price_side.throwaway(os.environ, say) as side:
-        if not _peer_is_there(Cache(side.stack.settings.infra.cache_dir), say):
-            return 1
-        found = measured(side, say, *((1, 10) if quick else ()))
+    found = alone(say, *((1, 10) if quick else ()))
     print(f"\n{figures.machine()}\n\n{figures.table(found)}\n")
     for figure in found:
         print(f"{figure.name}: {figure.conditions}")

@@ -65,6 +65,11 @@ def machine() -> str:
     return f"{os.cpu_count()} cores, {memory_gib:.0f} GiB, {system}, Python {platform.python_version()}"
 
 
+def family(name: str) -> str:
+    """What figures that differ in a percentile or a part have in common."""
+    return name.rpartition(" ")[0].partition(",")[0]
+
+
 def table(figures: Sequence[Figure]) -> str:
     head = ("figure", "ours", "ceiling", "ratio", "goal", "unit")
     rows = [(f.name, f"{f.ours:g}", _text(f.peer), _text(f.ratio), f.goal, f.unit) for f in figures]

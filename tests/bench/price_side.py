@@ -120,29 +120,15 @@ class Side:
 
 
 @contextlib.contextmanager
-def opened(stack: Stack) -> Iterator[Side]:
-    """On a stack whose servers run. Everything but the measured server is kept on the other core."""
-    token = stack.run_module("api.auth.issue", "--role", "investor", "--account", "1").strip()
-    supervisor = cores.parent(stack.pid("kafka"))
-    try:
-        with cores.rest_on_load_core([supervisor]):
-            # A broker that began with more cores than it has now holds answers back for seconds.
-            stack.stop_processes(["kafka"])
-            stack.start(["kafka", "price_service"])
-            yield Side(stack, token)
-    finally:
-        stack.stop_processes(["price_service"])
-
-
-@contextlib.contextmanager
 def throwaway(environ: Mapping[str, str], say: Callable[[str], None]) -> Iterator[Side]:
-    """A stack of its own, which is gone afterwards."""
+    """Servers and ingest of their own, gone afterwards, that never leave the load's core: a broker which is put on one
+    core after it began with more holds answers back for seconds."""
     settings = throwaway_settings(environ)
     try:
-        with Stack(settings, environ, attached=True, say=say) as stack:
+        with cores.rest_on_load_core([]), Stack(settings, environ, attached=True, say=say) as stack:
             stack.start(SERVERS)
             stack.prepare(seed=False)
-            with opened(stack) as side:
-                yield side
+            stack.start(["price_service"])
+            yield Side(stack, stack.run_module("api.auth.issue", "--role", "investor", "--account", "1").strip())
     finally:
         shutil.rmtree(settings.infra.run_dir, ignore_errors=True)

@@ -41,6 +41,7 @@ class Counted(msgspec.Struct, frozen=True):
     repeats: int
     reconnects: int
     lost: int
+    slow_lost: int
     refused: int
     failed: int
     malformed: int

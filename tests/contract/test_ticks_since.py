@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.clock import NS_PER_S
 from infra.contracts import Tick
-from infra.db import engine
+from infra.db import driver, engine
 from price_service.ingest.ports import TickStore
 from price_service.ingest.ticks_pg import PgTicks
 from price_service.live.ticks_since import PAGE, MemoryTicksSince, Stored, TicksSince
-from price_service.live.ticks_since_pg import PgTicksSince
+from price_service.live.ticks_since_pg import PAGE_SQL, PgTicksSince, bounds_of
 from price_service.store.memory import MemoryPrices
 from price_service.store.records import Move, Received, StoreAway
 from tests.unit.price_service.made import RECEIVED_MS, SESSION, T0, batch, quote, trade
@@ -101,10 +103,31 @@ class TestMemory(TicksSinceContract):
 @pytest.mark.real
 class TestPostgres(TicksSinceContract):
     @pytest.fixture
-    async def store(self, prices_db: str) -> AsyncIterator[Store]:
+    async def source(self, prices_db: str) -> AsyncIterator[AsyncEngine]:
         source = engine(prices_db, "test", connections_max=2)
-        yield Store(PgTicks(source), PgTicksSince(source))
+        yield source
         await source.dispose()
+
+    @pytest.fixture
+    def store(self, source: AsyncEngine) -> Store:
+        return Store(PgTicks(source), PgTicksSince(source))
+
+    async def test_a_page_looks_at_no_hours_but_those_between_its_bounds(
+        self, store: Store, source: AsyncEngine
+    ) -> None:
+        hours = 3600 * NS_PER_S
+        await store.save([trade(q, at_ns=T0 + q * 3 * hours) for q in range(1, 9)])
+        async with driver(source) as connection:
+            bounds = await bounds_of(connection, "AAPL", SESSION, 7)
+            assert bounds is not None
+            asked = {"symbol": "AAPL", "session": SESSION, "after": 7, "max": PAGE, "from_q": -1}
+            plan = await connection.execute("EXPLAIN " + PAGE_SQL, asked | {"from": bounds[0], "to": bounds[1]})
+            lines = " ".join(str(row[0]) for row in await plan.fetchall())
+            cursor = await connection.execute("SELECT count(*) FROM show_chunks('ticks')")
+            (chunks,) = await cursor.fetchone() or (0,)
+        touched = set(re.findall(r"_hyper_\d+_\d+_chunk\b", lines))
+        assert int(str(chunks)) == 8
+        assert 1 <= len(touched) <= 3
 
 
 async def test_a_server_that_is_away_is_named_so(unused_tcp_port: int) -> None:

@@ -53,10 +53,10 @@ class VenueQuotesContract:
 
 class TestInMemory(VenueQuotesContract):
     @pytest.fixture
-    async def at(self) -> AsyncIterator[House]:
+    def at(self) -> House:
         bus = MemoryBus(ManualClock())
         venue = MemoryVenueQuotes(bus.producer(), {"AAPL": [decode(Tick, ODD), decode(Tick, QUOTE)]})
-        yield House(venue, bus, venue)
+        return House(venue, bus, venue)
 
 
 class TestOverHttp(VenueQuotesContract):

@@ -35,6 +35,8 @@ from tests.unit.price_service.made import SESSION, T0
 
 SYMBOLS = ("AAPL", "IBM", "MSFT")
 DEADLINE_S = 15
+# The twin of the bus has no connections to make.
+FIRST_WAIT_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,14 @@ def token(account: int = 1, ttl_s: int = 600, role: Role = "investor") -> str:
 
 @contextlib.asynccontextmanager
 async def served(
-    port: int, bus: MemoryBus | None = None, mailbox: MemoryMailbox | None = None, **changes: Any
+    port: int,
+    bus: MemoryBus | None = None,
+    mailbox: MemoryMailbox | None = None,
+    protocol: type[asyncio.Protocol] | None = WireProtocol,
+    **changes: Any,
 ) -> AsyncIterator[Served]:
-    """With `bus` a second process beside the one that it came from: it has no worker of its own."""
+    """With `bus` a second process beside the one that it came from: it has no worker of its own. `protocol` None: a
+    server whose connections cannot be taken over."""
     clock, stop, store = SystemClock(), asyncio.Event(), MemoryPrices()
     cache, price_settings = MemoryCache(clock), Settings(infra=Infra(), **changes)
     parts: dict[str, Part] = {}
@@ -116,19 +123,25 @@ async def served(
         mailbox=mailbox or MemoryMailbox(),
     )
     doors = assemble_doors(price_settings, outside, stop)
-    async with on_port(port, doors, parts, cache, stop):
+    doors.streams._hub._first_wait_s = FIRST_WAIT_S
+    async with on_port(port, doors, parts, cache, stop, protocol):
         yield Served(port, bus, store, doors, stop)
 
 
 @contextlib.asynccontextmanager
 async def on_port(
-    port: int, doors: Doors, parts: Mapping[str, Part], kept: Once, stop: asyncio.Event
+    port: int,
+    doors: Doors,
+    parts: Mapping[str, Part],
+    kept: Once,
+    stop: asyncio.Event,
+    protocol: type[asyncio.Protocol] | None = WireProtocol,
 ) -> AsyncIterator[None]:
     """The api over these doors, and other parts beside it; ready inside the block."""
     app = build(settings(), {"prices": doors}, ("prices",), SystemClock(), kept)
 
     async def http(stopped: asyncio.Event) -> None:
-        await serve_http(app, "127.0.0.1", port, stopped, WireProtocol)
+        await serve_http(app, "127.0.0.1", port, stopped, protocol)
 
     running = asyncio.create_task(run_parts({"http": http, **parts, **doors.parts}, stop))
     try:

@@ -23,7 +23,7 @@ CLIENTS = 5_000
 FILES_MIN = 12_000
 ANSWERED_S = 60
 # What an open connection, its request and its answer may take of the api at most.
-KB_PER_CLIENT = 40
+KB_PER_CLIENT = 25
 SYMBOL = "AAPL"
 _STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 _LENGTH = re.compile(rb"content-length: (\d+)\r\n", re.IGNORECASE)

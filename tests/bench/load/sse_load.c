@@ -51,7 +51,7 @@ struct client {
     size_t left; /* bytes of the chunk that are still to come */
     char *rest;  /* a line that began in earlier bytes */
     uint32_t rest_len, rest_cap;
-    char id[160], event[16];
+    char id[160], next_id[160], event[16]; /* an id counts once its event is complete */
     uint8_t slow, there, again;
     int64_t due_ms; /* when to connect again */
     uint32_t *volume, *price;
@@ -71,7 +71,7 @@ static int total, there_count, opening, opened_at, waiting;
 static struct symbol *symbols;
 static int symbol_count, slot_of[SYMBOLS_MAX * 2];
 static uint32_t *latencies;
-static uint64_t events, bytes, reads_done, specials, resets, pings, gaps, repeats, reconnects, lost, refused, failed, malformed;
+static uint64_t events, bytes, reads_done, specials, resets, pings, gaps, repeats, reconnects, lost, slow_lost, refused, failed, malformed;
 static int64_t longest_ns;
 static int statuses[600];
 static char *headers;
@@ -217,7 +217,11 @@ static void reset(struct client *c, const char *at, size_t len) {
 
 static void line(struct client *c, const char *at, size_t len) {
     if (len && at[len - 1] == '\r') len--;
-    if (!len) { c->event[0] = 0; return; }
+    if (!len) {
+        if (c->next_id[0]) strcpy(c->id, c->next_id);
+        c->next_id[0] = c->event[0] = 0;
+        return;
+    }
     if (at[0] == ':') { pings++; return; }
     if (len > 6 && !memcmp(at, "data: ", 6)) {
         int is_tick = !strcmp(c->event, "tick");
@@ -227,8 +231,8 @@ static void line(struct client *c, const char *at, size_t len) {
         } else if (!strcmp(c->event, "reset")) reset(c, at + 6, len - 6);
         else specials++;
     } else if (len > 4 && len - 4 < sizeof c->id && !memcmp(at, "id: ", 4)) {
-        memcpy(c->id, at + 4, len - 4);
-        c->id[len - 4] = 0;
+        memcpy(c->next_id, at + 4, len - 4);
+        c->next_id[len - 4] = 0;
     } else if (len > 7 && len - 7 < sizeof c->event && !memcmp(at, "event: ", 7)) {
         memcpy(c->event, at + 7, len - 7);
         c->event[len - 7] = 0;
@@ -310,7 +314,7 @@ static void close_client(struct client *c) {
     c->fd = -1;
     c->phase = IDLE;
     c->rest_len = 0;
-    c->event[0] = 0;
+    c->next_id[0] = c->event[0] = 0;
 }
 
 static void come_back(struct client *c, int64_t due_ms) {
@@ -358,7 +362,7 @@ static void ask(struct client *c) {
 static void receive(struct client *c, size_t most) {
     ssize_t got = read(c->fd, buffer, most);
     if (got < 0 && errno == EAGAIN) return;
-    if (got <= 0) { ended(c, &lost); return; }
+    if (got <= 0) { ended(c, c->slow ? &slow_lost : &lost); return; }
     now_wall_ns = clock_ns(CLOCK_REALTIME);
     last_data_ms = now_wall_ns / 1000000;
     bytes += got;
@@ -422,13 +426,13 @@ static void report(void) {
     getrusage(RUSAGE_SELF, &used);
     printf("{\"at_ns\":%lld,\"cpu_s\":%.3f,\"clients\":%d,\"open\":%d,\"there\":%d,\"events\":%llu,\"bytes\":%llu,"
            "\"reads\":%llu,\"p50_ms\":%.1f,\"p99_ms\":%.1f,\"max_ms\":%.1f,\"pings\":%llu,\"specials\":%llu,\"resets\":%llu,\"gaps\":%llu,\"repeats\":%llu,"
-           "\"reconnects\":%llu,\"lost\":%llu,\"refused\":%llu,\"failed\":%llu,\"malformed\":%llu,\"statuses\":{",
+           "\"reconnects\":%llu,\"lost\":%llu,\"slow_lost\":%llu,\"refused\":%llu,\"failed\":%llu,\"malformed\":%llu,\"statuses\":{",
            (long long)clock_ns(CLOCK_REALTIME),
            used.ru_utime.tv_sec + used.ru_stime.tv_sec + (used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6, total,
            open_now, there_count, (unsigned long long)events, (unsigned long long)bytes, (unsigned long long)reads_done,
            percentile_ms(count, 50), percentile_ms(count, 99), longest_ns / 1e6, (unsigned long long)pings,
            (unsigned long long)specials, (unsigned long long)resets, (unsigned long long)gaps, (unsigned long long)repeats, (unsigned long long)reconnects,
-           (unsigned long long)lost, (unsigned long long)refused, (unsigned long long)failed,
+           (unsigned long long)lost, (unsigned long long)slow_lost, (unsigned long long)refused, (unsigned long long)failed,
            (unsigned long long)malformed);
     for (int status = 0; status < 600; status++)
         if (statuses[status]) printf("%s\"%d\":%d", first ? "" : ",", status, statuses[status]), first = 0;

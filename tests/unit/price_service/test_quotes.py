@@ -6,12 +6,16 @@ import json
 from decimal import Decimal
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from infra.clock import NS_PER_MS, ManualClock
 from infra.contracts import Instrument, MarketStatus
 from infra.principal import Principal
 from infra.rate import LocalRate, Unlimited
 from price_service.domain.days import Day
 from price_service.live.fetching import Fetches, Nobody
+from price_service.live.frames import quote_json
 from price_service.live.latest import Latest
 from price_service.live.quotes import QuoteTable
 from tests.unit.price_service.made import RECEIVED_MS, SESSION, quote, trade
@@ -121,6 +125,30 @@ def test_a_quote_is_stale_by_receive_time_and_only_while_a_session_is_open() -> 
     quotes.status(MarketStatus("close", SESSION, 0))
     quotes.age(late + 7_000)
     assert not read(quotes.quote("AAPL"))["stale"]
+
+
+@given(
+    st.lists(st.integers(0, 10**13), min_size=9, max_size=9),
+    st.integers(0, 2**31) | st.none(),
+    st.text(max_size=20),
+    st.integers(0, 2 * 10**18),
+)
+def test_every_number_of_a_quote_is_exact(numbers: list[int], age_s: int | None, name: str, time_ns: int) -> None:
+    price, size, bid, bid_size, ask, ask_size, high, volume, close = numbers
+    day = Day("A", SESSION, 0, price=price, size=size, price_q=1, bid=bid, bid_size=bid_size, ask=ask)
+    day.ask_size, day.high, day.volume, day.time_ns, day.received_ms = ask_size, high, volume, time_ns, time_ns // 10**6
+    found = read(quote_json(day, name, close, age_s))
+    micros = {"price": price, "bid": bid, "ask": ask, "high": high, "previousClose": close}
+    assert {key: found[key] for key in micros} == {
+        key: Decimal(value) / 1_000_000 if value else None for key, value in micros.items()
+    }
+    assert (found["change"] is None) == (not price or not close)
+    assert found["change"] in (None, Decimal(price - close) / 1_000_000)
+    assert (found["name"], found["volume"], found["age"], found["stale"]) == (name, volume, age_s, age_s is not None)
+    assert (found["bidSize"], found["askSize"]) == (bid_size if bid else None, ask_size if ask else None)
+    if time_ns >= 10**6:
+        assert found["time"][-10:-1] == str(time_ns)[-9:].zfill(9)
+        assert found["receivedAt"] == found["time"][:-7] + "Z"
 
 
 class TestAge:
