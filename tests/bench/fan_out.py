@@ -225,8 +225,8 @@ def _many(runs: dict[str, list[Run]], scene: Scene) -> list[Figure]:
     seconds = _of(mine, lambda run: run.events / run.seconds)
     load = (
         f"{scene.words()}, ingest from Kafka running ({min(run.stored for run in mine):.0%} stored), "
-        f"{seconds:,.0f} events/s delivered; server on one core, load and all else on the other; producer at most "
-        f"{max(run.late_ms for run in mine):.0f} ms behind"
+        f"{seconds:,.0f} events/s delivered; server on one core, load and all else on the other, "
+        f"the broker on both; producer at most {max(run.late_ms for run in mine):.0f} ms behind"
     )
     peer = f"peer: nginx + nchan, one worker, multiplexed channels, {NCHAN_WINDOW} messages on their way at most"
     return [

@@ -121,14 +121,16 @@ class Side:
 
 @contextlib.contextmanager
 def throwaway(environ: Mapping[str, str], say: Callable[[str], None]) -> Iterator[Side]:
-    """Servers and ingest of their own, gone afterwards, that never leave the load's core: a broker which is put on one
-    core after it began with more holds answers back for seconds."""
+    """Servers and ingest of their own, gone afterwards. All of it stays on the load's core but the broker, which may
+    use both: it would be what limits the load."""
     settings = throwaway_settings(environ)
     try:
-        with cores.rest_on_load_core([]), Stack(settings, environ, attached=True, say=say) as stack:
+        with Stack(settings, environ, attached=True, say=say) as stack:
             stack.start(SERVERS)
             stack.prepare(seed=False)
             stack.start(["price_service"])
-            yield Side(stack, stack.run_module("api.auth.issue", "--role", "investor", "--account", "1").strip())
+            token = stack.run_module("api.auth.issue", "--role", "investor", "--account", "1").strip()
+            with cores.rest_on_load_core([stack.pid(name) for name in ("postgres", "redis", "price_service")]):
+                yield Side(stack, token)
     finally:
         shutil.rmtree(settings.infra.run_dir, ignore_errors=True)

@@ -94,6 +94,12 @@ def produce(load: Load) -> Produced:
         }
     )
     producer.list_topics(timeout=10)
+    failed: list[str] = []
+
+    def delivered(error: confluent_kafka.KafkaError | None, _: object) -> None:
+        if error is not None:
+            failed.append(str(error))
+
     chance, symbols = random.Random(1), load.symbols
     keys = [symbol.encode() for symbol in symbols]
     heads = [b'{"k":"T","s":"%s","d":%d,"q":' % (key, load.session) for key in keys]
@@ -107,13 +113,13 @@ def produce(load: Load) -> Produced:
             turn, place = divmod(number, len(keys))
             which, q = orders[turn % TURN_ORDERS][place], load.first + turn
             tail = b'%d,"t":%d,"p":%d,"z":1}' % (q, time.time_ns(), _price(q))
-            producer.produce(PRICES, heads[which] + tail, keys[which])
+            producer.produce(PRICES, heads[which] + tail, keys[which], on_delivery=delivered)
         late_s = max(late_s, now - begun - sent / load.per_second)
         sent = due
-        producer.poll(0)
-        time.sleep(STEP_S)
+        producer.poll(STEP_S)
     left = producer.flush(30)
     assert left == 0, f"{left} ticks were not taken by the broker"
+    assert not failed, f"ticks were refused by the broker: {failed[0]}"
     return Produced(sent, late_s * 1000, time.monotonic() - begun)
 
 

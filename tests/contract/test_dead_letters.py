@@ -43,8 +43,8 @@ def parked(
     """The letter of the record at offset `number`, as a worker of ours parks it."""
     message = Message(topic, 3, 1000 + number, key, b"\x00value", (("event-id", b"e"),), 1_700_000_000_001)
     headers = message.headers + why(Park(message, code, "expected an int"), "exchange-gateway")
-    record = Message(topic + DLQ_SUFFIX, 1, number, key, message.value, headers, 1_700_000_000_123)
-    return letter_of(replace(record, **changes))
+    usual: dict[str, Any] = {"value": message.value, "source": headers, "timestamp_ms": 1_700_000_000_123}
+    return letter_of(Message(topic=topic + DLQ_SUFFIX, partition=1, offset=number, key=key, **(usual | changes)))
 
 
 def shown(letter: DeadLetter) -> DeadLetter:
@@ -53,8 +53,8 @@ def shown(letter: DeadLetter) -> DeadLetter:
 
 async def test_what_was_parked_is_found_whole(letters: DeadLetters) -> None:
     headers: Headers = (("a", b""), ("a", b"\x00\xff"), ("\u00fc", b"twice"), ("a", b"again"))
-    usual, bare = parked(1), parked(2, key=None, value=None, headers=())
-    strange = parked(3, key=b"\x00\xfe", value=b"\xff" * 100_000, headers=headers)
+    usual, bare = parked(1), parked(2, key=None, value=None, source=())
+    strange = parked(3, key=b"\x00\xfe", value=b"\xff" * 100_000, source=headers)
     await letters.add([usual, bare, strange])
     for letter in (usual, bare, strange):
         assert await letters.find(letter.id) == letter
@@ -67,11 +67,11 @@ async def test_headers_of_any_bytes_can_be_stored(letters: DeadLetters) -> None:
     names = ("kafka_dlt-exception-fqcn", "kafka_dlt-exception-message", "kafka_dlt-original-consumer-group")
     numbers = ("kafka_dlt-original-partition", "kafka_dlt-original-offset")
     odd = [
-        parked(1, headers=tuple((name, value) for name in (*names, *numbers, "replays")), key=binary, timestamp_ms=-1)
+        parked(1, source=tuple((name, value) for name in (*names, *numbers, "replays")), key=binary, timestamp_ms=-1)
         for value in (b"\x00", binary, b"\xff" * 8, b"\x7f" * 8, b"9" * 18, b"9" * 40)
     ]
     odd = [replace(letter, id=parked(10 + i).id, dlq_offset=10 + i) for i, letter in enumerate(odd)]
-    odd.append(parked(30, headers=tuple((name, long) for name in names), key=long))
+    odd.append(parked(30, source=tuple((name, long) for name in names), key=long))
     odd += [parked(31 + i, timestamp_ms=time_ms) for i, time_ms in enumerate((2**62, -(2**62), 2**63 - 1))]
     await letters.add(odd)
     assert {letter.id for letter in await letters.page(Filter())} == {letter.id for letter in odd}

@@ -11,7 +11,7 @@ import pytest
 from infra.bus_kafka import KafkaBus
 from infra.cache import CacheDown
 from infra.cache_memory import MemoryCache
-from infra.clock import Ids, SystemClock
+from infra.clock import NS_PER_S, Ids, SystemClock
 from infra.contracts import INSTRUMENTS, MARKET_STATUS, ORDER_EVENTS, ORDER_STATUS, Instrument, MarketStatus, encode
 from infra.process import run_parts
 from infra.settings import Infra
@@ -43,8 +43,10 @@ async def test_the_doors_and_the_worker_on_kafka(
     producer = bus.producer()
     async with app.open_doors(settings, stop) as doors, app.opened(settings, stop) as service:
         running = asyncio.create_task(run_parts({**doors.parts, **service.parts}, stop))
-        await producer.send(MARKET_STATUS, b"*", encode(MarketStatus("open", 1, 0)))
-        await producer.send(INSTRUMENTS, b"AAPL", encode(Instrument("AAPL", "Apple", 10_000, 1, 1)))
+        # Other tests have opened and closed sessions on this broker: what counts is the latest one.
+        session = SystemClock().now_ns() // NS_PER_S
+        await producer.send(MARKET_STATUS, b"*", encode(MarketStatus("open", session, 0)))
+        await producer.send(INSTRUMENTS, b"AAPL", encode(Instrument("AAPL", "Apple", 10_000, 1, session)))
         await eventually("the doors are ready", lambda: _all_ready(doors), 30, 0.05)
         await fund(doors.books, BACK_OFFICE, 1, DEMO_FUNDS)
         good: dict[str, Any] = {"order_type": "buy", "type_": "LIMIT", "symbol": "AAPL", "quantity": 10, "tif": "DAY"}
