@@ -33,7 +33,7 @@ PAIRS = 3
 FLUSH_MS = 20
 # After the producer's process was started, until its load is steady; and how long it goes on after the measurement.
 STEADY_S, TAIL_S, SECONDS = 2.5, 1.0, 6.0
-CALM_S, WARM_UP_CLIENTS = 1.0, 100
+CALM_S, WARM_UP_CLIENTS, WARM_UP_S = 1.0, 100, 25.0
 DESCRIPTORS_SPARE = 500
 NCHAN_WINDOW = 4
 
@@ -163,7 +163,16 @@ def alone(say: Say, pairs: int = PAIRS, scale: int = 1) -> list[Figure]:
     if not _peer_is_there(Cache(load(Infra, os.environ).cache_dir), say):
         return []
     with price_side.throwaway(os.environ, say) as side:
+        _warm_broker(side)
         return measured(side, say, pairs, scale)
+
+
+def _warm_broker(side: Side) -> None:
+    """A broker that has just started takes hundreds of milliseconds for what takes it a few later."""
+    scene = Scene()
+    names = price_ticks.names(scene.symbols)
+    ticks = side.load(names, side.session(names), scene.ticks_per_s, WARM_UP_S)
+    price_ticks.finished(price_ticks.started(ticks), WARM_UP_S + 60)
 
 
 def _peer_is_there(cache: Cache, say: Say) -> bool:

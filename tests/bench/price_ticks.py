@@ -23,8 +23,9 @@ from tests.bench.sse_clients import Value
 TICK_MICROS = 10_000
 FIRST_MICROS = 100 * MICROS_PER_UNIT
 TURN_ORDERS = 16
-# Milliseconds that records wait for company: a venue's feed collects too, and a broker on half a core has to live.
-LINGER_MS = 2
+# With a linger librdkafka 2.16 was seen to keep the records of a lone partition back until the final flush, its thread
+# spinning; without one it fills its batches while a request is on its way.
+LINGER_MS = 0
 STEP_S = 0.001
 
 
