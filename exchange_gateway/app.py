@@ -45,9 +45,8 @@ from infra.process import Part, Service
 from infra.switches import Switchboard
 
 NAME = "exchange-gateway"
-# Under load batches fill by themselves, while requests are on their way. Waiting for company is not worth its risk:
-# with a linger librdkafka 2.16 was seen to keep the few records of a quiet feed back for seconds.
-FEED_LINGER_MS = 0
+# The feed carries thousands of records per second: waiting a little fills its batches.
+FEED_LINGER_MS = 5
 LOOK_S = 0.05
 
 Once = Callable[[str, Part], Part]

@@ -21,6 +21,12 @@ def on_server_core(command: list[str]) -> list[str]:
     return ["taskset", "-c", str(SERVER_CORE), *command] if many() else command
 
 
+def anywhere(command: list[str]) -> list[str]:
+    """For a client of Kafka that sends little: kept on one core it was seen to wait seconds for its acknowledgements,
+    its thread spinning."""
+    return ["taskset", "-c", f"0-{(os.cpu_count() or 1) - 1}", *command]
+
+
 @contextlib.contextmanager
 def rest_on_load_core(pids: Iterable[int]) -> Iterator[None]:
     """This process, what it starts from now on, and these with all below them stay off the server's core."""

@@ -18,13 +18,13 @@ import msgspec
 from infra.bus_kafka import KafkaBus
 from infra.contracts import INSTRUMENTS, MARKET_STATUS, MICROS_PER_UNIT, PRICES, Instrument, MarketStatus, encode
 from infra.stack.layout import REPOSITORY
+from tests.bench import cores
 from tests.bench.sse_clients import Value
 
 TICK_MICROS = 10_000
 FIRST_MICROS = 100 * MICROS_PER_UNIT
 TURN_ORDERS = 16
-# With a linger librdkafka 2.16 was seen to keep the records of a lone partition back until the final flush, its thread
-# spinning; without one it fills its batches while a request is on its way.
+# Milliseconds. Under load batches fill by themselves, while a request is on its way.
 LINGER_MS = 0
 STEP_S = 0.001
 
@@ -71,7 +71,7 @@ def expected(load: Load, ticks: int) -> dict[str, Value]:
 
 
 def started(load: Load) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "tests.bench.price_ticks", msgspec.json.encode(load).decode()]
+    command = cores.anywhere([sys.executable, "-m", "tests.bench.price_ticks", msgspec.json.encode(load).decode()])
     return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE)
 
 
