@@ -8,7 +8,7 @@ table once, by `missed`, and only then does the checkpoint say that the stream a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, Literal
 
 import structlog
@@ -82,7 +82,7 @@ class Slot:
         row = await (await self._control.execute(query, (self.name,))).fetchone()
         return int(row[0] or 0) if row else 0
 
-    async def missed(self, since_ns: int) -> AsyncIterator[list[Entry]]:
+    async def missed(self, since_ns: int) -> AsyncGenerator[list[Entry], None]:
         """Pages of the rows that transactions committed at or after `since_ns` may have written, in their order. What
         commits from now on is in the stream."""
         await self._control.execute(PATIENT)

@@ -130,6 +130,9 @@ class WalSource:
         """Tell the server how far we are, and wait until it has heard it. A lost connection has nothing to tell."""
         self._serving.cancel()
         await asyncio.gather(self._serving, return_exceptions=True)
+        if self._missed is not None:
+            with contextlib.suppress(*TRANSIENT):
+                await self._missed.aclose()
         try:
             with contextlib.suppress(errors.OperationalError, TimeoutError):
                 _wake_for(1, self._pgconn.socket)
