@@ -127,7 +127,7 @@ def host_root(cache: Cache, say: Say) -> Path | None:
     """`/` on a host whose own packages have the servers, installed where they are not yet; None elsewhere."""
     if not servers_in(Path("/")) and _host_offers_servers(cache):
         require_space(cache.cache_dir, INSTALL_BYTES_MIN, "installing the servers")
-        with _nothing_started_by_packages():
+        with nothing_started_by_packages():
             apt_install(PACKAGES, cache, say)
     return Path("/") if servers_in(Path("/")) else None
 
@@ -149,7 +149,7 @@ def _host_offers_servers(cache: Cache) -> bool:
 
 
 @contextlib.contextmanager
-def _nothing_started_by_packages() -> Iterator[None]:
+def nothing_started_by_packages() -> Iterator[None]:
     """Debian's packages start a server, and make a cluster, when they are installed; ours are started by us alone."""
     drop_in = Path("/etc/postgresql-common/createcluster.d/exchange-gateway.conf")
     drop_in.parent.mkdir(parents=True, exist_ok=True)

@@ -99,7 +99,7 @@ def installed(cache: Cache) -> None:
     """From the host's own packages; nothing of them is started by the installation."""
     if shutil.which("nginx") is None or not MODULE.exists():
         install.require_root()
-        with install._nothing_started_by_packages():
+        with install.nothing_started_by_packages():
             install.apt_install(PACKAGES, cache, lambda _: None)
 
 

@@ -165,7 +165,7 @@ def installed(cache: Cache) -> None:
     """From the host's own packages; nothing of it is started by the installation."""
     if shutil.which("nginx") is None:
         install.require_root()
-        with install._nothing_started_by_packages():
+        with install.nothing_started_by_packages():
             install.apt_install([PACKAGE], cache, lambda _: None)
 
 
