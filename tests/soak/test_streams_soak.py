@@ -25,8 +25,8 @@ SLOW_PERCENT, LEAVING_PERCENT_PER_S = 5, 1
 # Streams of every tick: few, since each tick is a write, and leaving often, since resuming is what is proved.
 EVERY_CLIENTS, EVERY_FOLLOWS, EVERY_LEAVING_PERCENT_PER_S = 20, 5, 5
 SAMPLE_S, WARM_UP_PART = 2.0, 0.25
-# What waits for slow clients may still grow a little; a leak of 2 kB in each connection that comes back is more.
-GROWTH_MIB_MAX = 16.0
+# What waits for slow clients may still grow a little; a leak of 1 kB in each connection that comes back is more.
+GROWTH_MIB_MAX = 8.0
 STALLS = "xgw_loop_stalls_total"
 
 
